@@ -73,7 +73,7 @@ class ConfigMapStore:
             try:
                 readable.append(config_maps.run_of(thing, self._site))
             except BadRun as problem:  # the others are listed all the same
-                tell(f"note: left out: {problem.message}")
+                tell(f"note: skipped: {problem.message}")
 
         return readable
 

@@ -130,7 +130,8 @@ class PrepConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         Meta(
             ge=1,
             le=MOST_BYTES,
-            description="bytes of a shard at most, and of source text that one task takes, about (compressed: thrice)",
+            description="largest size of a shard in bytes; one task reads about as much source text "
+            "(a compressed byte counts three times)",
         ),
     ] = 1_000_000_000
     add_bos: Annotated[bool, Meta(description="write the BOS id before every document")] = False

@@ -102,7 +102,7 @@ class HardwareEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     summary: str
     facts: HardwareFacts
     usable_gib: Annotated[
-        float, Meta(ge=0, description="memory of a GPU that its driver reports, GiB; 0: not looked at")
+        float, Meta(ge=0, description="memory of a GPU that its driver reports, GiB; 0: not checked")
     ] = 0.0
     bandwidth_tb_s: Annotated[float, Meta(ge=0, description="memory bandwidth of its data sheet")] = 0.0
     watts: Annotated[float, Meta(ge=0, description="power limit of one GPU, W; 0: unknown")] = 0.0

@@ -50,8 +50,8 @@ def doubts(plan: Plan, train: TrainConfig) -> list[str]:
     """Return one line for each setting that is allowed but is probably a mistake."""
     lines = [
         (
-            f"{name} is read {epochs:.3g} times; text that is repeated more than {MANY_EPOCHS:.0f} "
-            "times teaches little"
+            f"{name} is read {epochs:.3g} times; a model learns little from text that it reads more than "
+            f"{MANY_EPOCHS:.0f} times"
         )
         for name, epochs in plan.epochs
         if epochs > MANY_EPOCHS

@@ -58,13 +58,15 @@ def list_entries(kind: str | None, as_json: bool) -> None:
 
 @catalog_command.command("show")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(KINDS)), help="Where a name is of several kinds.")
+@click.option(
+    "--kind", type=click.Choice(list(KINDS)), help="Kind of the entry, if several kinds have this name."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_entry(name: str, kind: str | None, as_json: bool) -> None:
     """Print one entry as a YAML file: copy it, change it, and pass it by its path."""
     kinds = [k for k in ([kind] if kind else KINDS) if name in names(k)]
     if not kinds:
-        raise UserError(f"nothing called '{name}'; {nearest(name, [n for k in KINDS for n in names(k)])}")
+        raise UserError(f"no entry '{name}'; {nearest(name, [n for k in KINDS for n in names(k)])}")
 
     facts: dict[str, Any] = {"name": name, "kind": kinds[0], **msgspec.to_builtins(_entry(kinds[0], name))}
     counts = model_facts(name) if kinds[0] == "models" else {}

@@ -290,14 +290,14 @@ def _tokenizer_folder(kind: JobKind, target: str, given: str) -> tuple[str, Toke
     name, folder = tokenizer_folder.describe(given)
     if kind is kinds.TOKENIZER:
         raise UserError(
-            f"--tokenizer {given}: nothing to fetch: it is a folder",
+            f"--tokenizer {given} is a folder, so jobctl does not need to fetch it",
             hint=f"jobctl submit prep --tokenizer {given}",
         )
 
     if kind.makes == "data set" and not target_entry(target).shares_files:
         raise UserError(
             f"--tokenizer {given}: jobs on {target} cannot read this machine's files",
-            hint=f"copy it to tokenizers/{name} on the cluster's volume, then --tokenizer {name}",
+            hint=f"copy it to tokenizers/{name} on the cluster's volume, then use --tokenizer {name}",
         )
 
     return name, folder

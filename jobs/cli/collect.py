@@ -96,9 +96,9 @@ def _tell_left_out(came: Came) -> None:
     from jobctl.jobs.login.files import NAMED
 
     sums = came.sums
-    warn(f"left out: {reason}" for reason in sums.named)
+    warn(f"skipped: {reason}" for reason in sums.named)
     if sums.skipped > len(sums.named):
-        warn([f"left out: {sums.skipped - len(sums.named)} more"])
+        warn([f"skipped: {sums.skipped - len(sums.named)} more"])
 
     for reason in came.refused[:NAMED]:
         _tell(f"refused: {reason}")

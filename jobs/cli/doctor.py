@@ -23,7 +23,7 @@ from jobctl.jobs.targets.registry import load_target, target_entry
 FOUND = 1
 """Exit code if a check has a finding."""
 NOTHING = "nothing to check: '{0}' has no log and no attempt yet; jobctl status {0}"
-NO_STEP = "'{0}' has written no step: its loss and its speed could not be checked"
+NO_STEP = "'{0}' has logged no step yet, so jobctl could not check its loss and speed"
 
 
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,7 +43,7 @@ def doctor_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None
 
     With RUN it reads that run's logs, while it goes on and after. Without, it looks at this machine; with --model and
     the other options of a job also at what that job needs. With --target slurm it also looks for Slurm and the site's
-    container runtime, with --target k8s at the cluster instead. Its exit code is 1 where it has something to say.
+    container runtime, with --target k8s at the cluster instead. Its exit code is 1 if it reports a problem.
     """
     subjects: dict[str, list[Finding]]
     unchecked: list[str] = []

@@ -23,8 +23,8 @@ PORT = 9109
 @click.option(
     "--address", default="127.0.0.1", show_default=True, help="Address; 0.0.0.0 for other machines."
 )
-@click.option("--dashboard", "as_dashboard", is_flag=True, help="Print the Grafana dashboard and leave.")
-@click.option("--once", is_flag=True, help="Print the metrics and leave.")
+@click.option("--dashboard", "as_dashboard", is_flag=True, help="Print the Grafana dashboard and exit.")
+@click.option("--once", is_flag=True, help="Print the metrics and exit.")
 def exporter_command(port: int, address: str, as_dashboard: bool, once: bool) -> None:
     """Serve the metrics of all runs of this root to Prometheus, until it is ended.
 

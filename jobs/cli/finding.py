@@ -147,12 +147,12 @@ def find_runs(place: Place) -> list[Run]:
         if place.target or place.named:
             raise
 
-        warn([f"runs of the cluster are left out: {error.message}"])
+        warn([f"the list lacks the runs of the cluster: {error.message}"])
 
     if cluster and place.target:
         return kept
 
-    recorded = runs.read_all(home, tell=lambda reason: warn([f"left out: {reason}"]))
+    recorded = runs.read_all(home, tell=lambda reason: warn([f"skipped: {reason}"]))
     if place.target:
         return [run for run in recorded if run.target == place.target]
 

@@ -36,9 +36,13 @@ if TYPE_CHECKING:
     help="Confidence level of the intervals.",
 )
 @click.option(
-    "--resamples", type=click.IntRange(min=20), default=400, show_default=True, help="Of the bootstrap."
+    "--resamples",
+    type=click.IntRange(min=20),
+    default=400,
+    show_default=True,
+    help="Resamples of the bootstrap.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--keep-outliers", is_flag=True, help="Also fit to outliers.")
 @click.option(
     "--max-loss", type=float, help="Leave out points with a higher loss: trainings that have hardly begun."

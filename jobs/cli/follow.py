@@ -157,7 +157,7 @@ def goes_on(name: str, rest: str = "") -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         say(
-            f"\njobctl: {name} goes on{rest}; jobctl wait {name} follows it, jobctl cancel {name} ends it",
+            f"\njobctl: {name} continues{rest}; jobctl wait {name} follows it, jobctl cancel {name} ends it",
             err=True,
         )
         raise

@@ -286,21 +286,21 @@ def broken_in_words(verb: str, run: str | None, words: Sequence[str] = ()) -> It
 def _what_to_do(verb: str, run: str | None, words: Sequence[str]) -> str:
     if verb in NAMING:
         if run is None:
-            return f"jobctl list shows whether the {verb} was done"
+            return f"jobctl list shows whether the {verb} was successful"
 
         return (
-            f"jobctl status {run} shows whether it was submitted; if not, say the same again with --run {run}: "
-            "of two submissions of one name only one is taken"
+            f"jobctl status {run} shows whether it was submitted; if not, run the same command again with "
+            f"--run {run}: a second submission with the same name is refused"
         )
 
     if verb in ACTING:
         return (
-            f"jobctl status {run} shows whether it was done"
+            f"jobctl status {run} shows whether the command was successful"
             if run
-            else "jobctl list shows whether it was done"
+            else "jobctl list shows whether the command was successful"
         )
 
-    return f"what runs goes on; say it again: jobctl {shlex.join(words or [verb, run or ''])}"
+    return f"running jobs continue; run the command again: jobctl {shlex.join(words or [verb, run or ''])}"
 
 
 def texts_of(options: Mapping[str, Any], project: Project) -> dict[str, str | None]:

@@ -22,7 +22,7 @@ def is_of_the_login(verb: str, options: Mapping[str, Any], host: str) -> bool:
     if verb == FORWARD:
         run = options["run"]
         raise UserError(
-            f"forward: the files of run '{run}' are at {host}, and no pod shows them",
+            f"forward: the files of run '{run}' are on {host}, and no pod can show them",
             hint=f"jobctl collect {run} -o {run}, then tensorboard --logdir {tensorboard_dir(Path(run))}",
         )
 
@@ -32,7 +32,7 @@ def is_of_the_login(verb: str, options: Mapping[str, Any], host: str) -> bool:
             return False
 
         raise UserError(
-            f"exporter: the runs are at {host}, and a server there would end with the connection",
+            f"exporter: the runs are on {host}, and a server there would end with the connection",
             hint=f"start it there: ssh {host}, then jobctl exporter --address 0.0.0.0",
         )
 
@@ -43,20 +43,20 @@ def refuse_what_stays_here(options: Mapping[str, Any], host: str) -> None:
     """Raise UserError for an option that names files of this machine."""
     if options.get("patch"):
         raise UserError(
-            f"--patch: the jobs run at {host} and cannot read this machine's files",
-            hint="copy the source tree there and submit there; or put it into an image: --image REF",
+            f"--patch: the jobs run on {host} and cannot read this machine's files",
+            hint=f"copy the source tree to {host} and submit there; or put it into an image: --image REF",
         )
 
     tokenizer = options.get("tokenizer")
     if tokenizer and is_folder(tokenizer):
         name = Path(tokenizer).name
         raise UserError(
-            f"--tokenizer {tokenizer}: the jobs run at {host} and cannot read this machine's files",
-            hint=f"copy it to tokenizers/{name} below the root there, then --tokenizer {name}",
+            f"--tokenizer {tokenizer}: the jobs run on {host} and cannot read this machine's files",
+            hint=f"copy it to tokenizers/{name} in the root on {host}, then use --tokenizer {name}",
         )
 
     if options.get("notify"):
         raise UserError(
-            f"--notify: the command of the project file would run at {host}",
-            hint="start jobctl watch --notify there",
+            f"--notify: the command of the project file would run on {host}",
+            hint=f"start jobctl watch --notify on {host}",
         )

@@ -89,8 +89,8 @@ def other_revision(asking: str, here: str | None) -> list[str]:
         return []
 
     return [
-        f"jobctl is {__version__} here and on the login node, with code of two revisions: {asking} here, {here} "
-        "there; the jobs are those of the login node"
+        f"jobctl is {__version__} here and on the login node, but the code differs: revision {asking} here, "
+        f"{here} on the login node; jobctl renders the jobs with the code of the login node"
     ]
 
 

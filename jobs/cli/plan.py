@@ -141,7 +141,7 @@ def _page(law: Law, wish: Wish, names: list[str], order: list[Ranked], said: tup
             f"{order[-1].error:.3g}"
         ),
         "",
-        "by published rules, for the first (advice only):",
+        "published rules for the first shape (advice only):",
     ]
 
     for each in said:

@@ -27,7 +27,11 @@ from jobctl.jobs.core.errors import UserError
     "--python", metavar="FILE", help="Python interpreter with torch.  [default: $JOBCTL_PYTHON or jobctl's]"
 )
 @click.option(
-    "--seconds", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Of each operation."
+    "--seconds",
+    type=click.FloatRange(min=0.01),
+    default=1.0,
+    show_default=True,
+    help="Seconds for each operation.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def probe_command(
@@ -62,7 +66,7 @@ def _measured(python: str, seconds: float) -> bytes:
         # The last line of a traceback has the error.
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
         raise UserError(
-            f"the probe ended with {done.returncode}: {last[0]}",
+            f"the probe failed with exit code {done.returncode}: {last[0]}",
             hint="it needs torch: name a Python interpreter that has torch with --python FILE",
             code=1,
         )

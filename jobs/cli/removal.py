@@ -114,7 +114,7 @@ def prune_command(
             hint="--older-than 30, or --state failed, or both",
         )
 
-    everything = runs.read_all(root(), tell=lambda reason: warn([f"left out: {reason}"]))
+    everything = runs.read_all(root(), tell=lambda reason: warn([f"skipped: {reason}"]))
     pairs = list(zip(everything, statuses(everything), strict=True))
     _tell_unknown(pairs)
     # A run whose evaluation is running is not touched, in any state of its training.
@@ -136,7 +136,7 @@ def _tell_unknown(pairs: Sequence[tuple[Run, Status]]) -> None:
     # If a scheduler does not answer, the run may still be running.
     unknown = sorted({run.path.name for run, status in pairs if status.state == "unknown"})
     if unknown:
-        warn([f"left out: it is unknown whether these runs have ended: {', '.join(unknown)}"])
+        warn([f"skipped: it is unknown whether these runs have ended: {', '.join(unknown)}"])
 
 
 def _removable(chosen: Sequence[Ended]) -> list[Ended]:
@@ -146,7 +146,7 @@ def _removable(chosen: Sequence[Ended]) -> list[Ended]:
         try:
             _check_removable(each, ())
         except UserError as error:
-            warn([f"left out: {error.message}"])
+            warn([f"skipped: {error.message}"])
         else:
             removable.append(each)
 
@@ -173,7 +173,10 @@ def _confirm(question: str) -> None:
         if sys.stdin.isatty():
             raise
 
-        raise UserError("nobody answers here, so nothing was removed", hint="--yes") from None
+        raise UserError(
+            "nobody can answer the question, so jobctl removed nothing",
+            hint="to remove without a question: --yes",
+        ) from None
 
     if not agreed:
         raise click.Abort
@@ -227,6 +230,6 @@ def _reached(chosen: Sequence[Ended], lenient: bool) -> Iterator[Mapping[str, Re
 
                 names = ", ".join(each.run.name for each in group)
                 # One of several clusters may not answer. The runs of the others are still removed.
-                warn([f"left out: {names}: {error.message}"])
+                warn([f"skipped: {names}: {error.message}"])
 
         yield access

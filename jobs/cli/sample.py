@@ -40,7 +40,7 @@ PROMPT = "The state of"
     show_default=True,
     help="Randomness of the text; 0: always the most likely token.",
 )
-@click.option("--seed", type=int, default=1337, show_default=True, help="Of the draws.")
+@click.option("--seed", type=int, default=1337, show_default=True, help="Seed of the random draws.")
 def sample_command(
     run: str,
     tokenizer: str | None,

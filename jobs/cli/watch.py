@@ -26,11 +26,11 @@ from jobctl.jobs.monitoring.opening import Opened, open_run
     type=click.FloatRange(0.2),
     default=2.0,
     show_default=True,
-    help="Seconds between two looks.",
+    help="Seconds between two updates.",
 )
-@click.option("--once", is_flag=True, help="Look once and leave.")
-@click.option("--plain", is_flag=True, help="Lines in the place of a view, as without a terminal.")
-@click.option("--notify", is_flag=True, help="Tell the project file's webhook or command what happens.")
+@click.option("--once", is_flag=True, help="Show the state once and exit.")
+@click.option("--plain", is_flag=True, help="Print lines instead of a view, as without a terminal.")
+@click.option("--notify", is_flag=True, help="Send events to the webhook or the command of the project file.")
 def watch_command(runs: tuple[str, ...], interval: float, once: bool, plain: bool, notify: bool) -> None:
     """Runs as they go on: progress, loss, MFU, speed, memory, warnings; several beside each other.
 
@@ -100,7 +100,7 @@ def _view(opened: Sequence[Opened], interval: float, once: bool, notifier: Notif
         _until_ended(opened, interval, once, lambda looks: console.print(View(looks)), notifier)
         return
 
-    footer = f"a look every {interval:g} s; Ctrl-C leaves"
+    footer = f"updates every {interval:g} s; Ctrl-C exits"
     # The view uses the whole screen. Afterwards the earlier content returns.
     with Live(console=console, screen=True, auto_refresh=False) as live:
         last: list[Glance] = []

@@ -19,7 +19,7 @@ class DriverSilent(UserError):
     """The driver is installed but does not answer, so the GPUs of the machine are unknown."""
 
     def __init__(self, reason: str) -> None:
-        hint = "repair the driver, or say --hardware cpu where the GPUs are not needed"
+        hint = "repair the driver; if the job needs no GPU, use --hardware cpu"
         super().__init__(reason, hint=hint, code=1)
 
 
@@ -38,7 +38,9 @@ def query(fields: Sequence[str], devices: Path = Path("/dev")) -> list[str]:
         # A container may get the devices without the program. A job for GPUs must not treat this as a CPU
         # node.
         if names := sorted(path.name for path in devices.glob("nvidia[0-9]*")):
-            raise DriverSilent(f"there is {names[0]} in {devices}, but no nvidia-smi to ask for it") from None
+            raise DriverSilent(
+                f"{devices} has {names[0]}, but this machine has no nvidia-smi to query it"
+            ) from None
 
         return []
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -47,6 +49,6 @@ def query(fields: Sequence[str], devices: Path = Path("/dev")) -> list[str]:
     if done.returncode != 0:
         # nvidia-smi prints some of its errors on stdout.
         message = (done.stderr or done.stdout).strip().partition("\n")[0]
-        raise DriverSilent(f"nvidia-smi ended with {done.returncode}: {message}")
+        raise DriverSilent(f"nvidia-smi failed with exit code {done.returncode}: {message}")
 
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]

@@ -122,7 +122,7 @@ class Folder:
         mode = os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
             raise UnsafeName(
-                f"{self.path / name} leads over a symbolic link ({part!r})", hint="remove the link"
+                f"{self.path / name} goes through a symbolic link ({part!r})", hint="remove the link"
             )
 
 

@@ -20,10 +20,10 @@ CAUSES = {
     "startup": "container, imports, compilation, first step",
     "loading": "loading the checkpoint",
     "data": "waiting for data",
-    "communication": "communication that nothing hides",
+    "communication": "communication not hidden by computation",
     "checkpoint": "checkpoint pauses",
     "evaluation": "evaluation",
-    "repeated": "steps done again",
+    "repeated": "repeated steps",
     "hang": "hang until detected",
     "restart": "restart in place",
     "requeue": "waiting for a requeue",
@@ -101,7 +101,7 @@ class Goodput(msgspec.Struct, frozen=True, kw_only=True):
         """Return one line with the goodput and one line for each cause, the largest first."""
         first = (
             f"goodput {self.share:.1%} of {duration(self.wall_seconds)}; "
-            f"{self.tokens_per_second:,.0f} tokens/s over all of it"
+            f"{self.tokens_per_second:,.0f} tokens/s over the whole time"
         )
         losses = sorted(((s, c) for c, s in self.seconds.items() if c != STEPS), reverse=True)
         return [

@@ -40,7 +40,7 @@ class MemoryWatch(NamedTuple):
 
         return (
             f"error: the kernel killed {kills} process{'es' if kills > 1 else ''} of this job for memory: {reason}; "
-            f"give the job more memory, or take {advice}\n"
+            f"give the job more memory, or use {advice}\n"
         )
 
 

@@ -51,8 +51,8 @@ def inside(folder: Path, name: str) -> Path:
         path = path / part
         if path.is_symlink():
             raise UnsafeName(
-                f"{path} is a symbolic link, and a name from elsewhere may not lead over one",
-                hint="replace the link by a copy of the file",
+                f"{path} is a symbolic link; a name from a record or an archive must not go through a link",
+                hint="replace the link with a copy of the file",
             )
 
     return path

@@ -50,7 +50,7 @@ def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
     if stat.S_ISLNK(facts.st_mode):
         raise Untrusted(
             f"{path} is a symbolic link, so jobctl would write to another place",
-            hint="put a folder in its place; JOBCTL_ROOT itself may be a link",
+            hint="replace the link with a folder; only JOBCTL_ROOT itself may be a link",
             code=1,
         )
 
@@ -60,15 +60,15 @@ def check_owned(path: Path, root: Path, trusted: Sequence[str] = ()) -> None:
     owners = {0, os.geteuid(), *(user_id(name) for name in trusted)}
     if facts.st_uid not in owners:
         raise Untrusted(
-            f"{path} belongs to {user_name(facts.st_uid)}, who may have put anything there",
-            hint=f"take another run; or, if you trust the owner, add --trust-owner {user_name(facts.st_uid)}",
+            f"{path} belongs to {user_name(facts.st_uid)}, who can put any code into it",
+            hint=f"use another run; if you trust the owner, add --trust-owner {user_name(facts.st_uid)}",
             code=1,
         )
 
     if changers := _changers(facts, root):
         raise Untrusted(
-            f"{path} may be changed by {changers}, and so may what you would run",
-            hint=f"chmod g-w,o-w {path}; or, if you trust all of them, add --trust-owner {EVERYONE}",
+            f"{changers} can change {path}, and so the code that you would run",
+            hint=f"chmod g-w,o-w {path}; if you trust all of them, add --trust-owner {EVERYONE}",
             code=1,
         )
 
@@ -83,7 +83,7 @@ def check_link(path: Path) -> None:
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid(), os.stat(path).st_uid):
         raise Untrusted(
             f"{path} is a link that {user_name(link.st_uid)} made to a file of someone else",
-            hint="put a copy of the file in its place, or make the link yourself",
+            hint="replace the link with a copy of the file, or make the link yourself",
             code=1,
         )
 
@@ -99,7 +99,7 @@ def user_id(name: str) -> int:
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
-        raise UserError(f"--trust-owner {name}: there is no such user on this machine") from None
+        raise UserError(f"--trust-owner {name}: this machine has no such user") from None
 
 
 def user_name(uid: int) -> str:

@@ -94,7 +94,7 @@ def in_words(message: str) -> str:
 
     no_choice = re.fullmatch(r"Invalid enum value (.+)", message)
     if no_choice:
-        return f"{no_choice[1]} is none of the values that it may have"
+        return f"{no_choice[1]} is not one of the allowed values"
 
     for name, words in _NAMES.items():
         message = message.replace(name, words)

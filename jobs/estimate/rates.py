@@ -81,7 +81,7 @@ def _carried(probe: Probe, reference_probe: Probe) -> Rates:
         memory_tb_s=reference.memory_tb_s * copies,
         update_tb_s=reference.update_tb_s * copies,
         range=PROBED_RANGE,
-        source=f"probe of {probe.device}, carried over from {REFERENCE}",
+        source=f"probe of {probe.device}, scaled from {REFERENCE}",
     )
 
 
@@ -104,5 +104,5 @@ def _extrapolated(machine: HardwareEntry) -> Rates | None:
         memory_tb_s=reference.memory_tb_s * bandwidth,
         update_tb_s=reference.update_tb_s * bandwidth,
         range=EXTRAPOLATED_RANGE,
-        source=f"data sheets, shares of the peak as on {REFERENCE}",
+        source=f"data sheets, with the shares of the peak measured on {REFERENCE}",
     )

@@ -18,7 +18,7 @@ PARTS = {
     "activations_feed_forward": "feed-forward layers",
     "head": "final norm, and the head's gradients",
     "logits": "logits",
-    "temporary": "one operation's own",
+    "temporary": "temporary memory of one operation",
 }
 
 
@@ -55,10 +55,10 @@ def _memory_lines(estimate: Estimate) -> list[str]:
     ]
     verdict = "fits" if estimate.fits else "does NOT fit"
     lines += [
-        f"  {estimate.memory_gib['total']:8.2f}  in all; with what lies beside it {estimate.needed_gib:.2f} "
+        f"  {estimate.memory_gib['total']:8.2f}  in total; with CUDA and NCCL {estimate.needed_gib:.2f} "
         f"of {estimate.available_gib:.2f}: {verdict}",
         f"  the largest batch_size that fits is {estimate.largest_batch_size}",
-        f"  {estimate.host_memory_gib:.2f} GiB of host memory a rank hold the copy of a save",
+        f"  a save needs {estimate.host_memory_gib:.2f} GiB of host memory a rank",
     ]
 
     return lines
@@ -67,8 +67,8 @@ def _memory_lines(estimate: Estimate) -> list[str]:
 def _time_lines(estimate: Estimate) -> list[str]:
     if estimate.step_seconds is None or estimate.step_seconds_range is None:
         return [
-            f"time: nobody has measured {estimate.hardware}, and its entry names no peak",
-            "  jobctl probe measures this machine",
+            f"time: unknown; nobody has measured {estimate.hardware}, and its entry has no peak",
+            "  to measure this machine: jobctl probe",
         ]
 
     least, most = estimate.step_seconds_range
@@ -100,7 +100,7 @@ def _time_lines(estimate: Estimate) -> list[str]:
 BASIS = {
     "measured": "measured",
     "probed": "by a probe",
-    "extrapolated": "EXTRAPOLATED, nothing of ours was measured there",
+    "extrapolated": "EXTRAPOLATED, not measured on this hardware",
     "unknown": "unknown",
 }
 
@@ -126,10 +126,10 @@ def _stage_line(name: str, stage: Duration, currency: str) -> str:
 
 def _checkpoint_lines(estimate: Estimate) -> list[str]:
     checkpoint = estimate.checkpoint
-    line = f"a checkpoint is {checkpoint.gib:.2f} GiB; disk for those kept: {checkpoint.disk_gib:.2f} GiB"
+    line = f"a checkpoint takes {checkpoint.gib:.2f} GiB; kept checkpoints take {checkpoint.disk_gib:.2f} GiB"
     if checkpoint.save_seconds is not None:
         return [f"{line}; a save is durable after {duration(checkpoint.save_seconds)}"]
-    return [f"{line}; prices.disk_gb_s of the site would say how long a save takes"]
+    return [f"{line}; set prices.disk_gb_s of the site to see how long a save takes"]
 
 
 def short(estimate: Estimate) -> str:
@@ -154,11 +154,12 @@ def refuse(estimate: Estimate) -> UserError:
     hint = (
         f"--set batch_size={largest} is the largest that fits, --set batch_size=auto keeps the global batch"
         if largest
-        else "not even one sequence fits: take more GPUs with --set use_fsdp=true, other hardware or a smaller model"
+        else "not even one sequence fits: use more GPUs with --set use_fsdp=true, other hardware or a "
+        "smaller model"
     )
 
     return UserError(
         f"{estimate.model} with batch_size {estimate.batch_size} needs {estimate.needed_gib:.1f} GiB a rank, "
         f"and a rank of {estimate.hardware} has {estimate.available_gib:.1f}",
-        hint=f"{hint}; --force submits it all the same; jobctl estimate shows where the memory goes",
+        hint=f"{hint}; --force submits it anyway; jobctl estimate shows what uses the memory",
     )

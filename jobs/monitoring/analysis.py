@@ -83,7 +83,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of one GPU by the catalogue, in GB."""
     wall_seconds: float | None
     wall_tokens_per_second: float | None
-    """Tokens/s over all the time: with queues, starts, evaluations, saves and repeated steps."""
+    """Tokens/s over the whole time: with queues, starts, evaluations, saves and repeated steps."""
     goodput: dict[str, float]
     """Share of the wall-clock time by cause, 0 to 1; empty if the log does not tell it."""
     optimal_tokens: float | None
@@ -150,9 +150,9 @@ def _measured(history: History, skip: int | None) -> Steady:
     measured = steady(history, skip)
     if skip and measured.is_whole:
         raise UserError(
-            f"{history.name}: nothing is left after {counted(skip, 'step')}: "
+            f"{history.name}: no interval remains after {counted(skip, 'step')}: "
             f"the run has {counted(history.last_step, 'step')}",
-            hint="--skip N: fewer, so that a whole interval of the log remains",
+            hint="use a smaller --skip N, so that a whole interval of the log remains",
         )
 
     return measured
@@ -186,9 +186,11 @@ def different_sets(analyses: Sequence[Analysis]) -> str:
         return ""
 
     named = "; ".join(f"{name or 'a set without a name'} of {', '.join(runs)}" for name, runs in sets.items())
-    words = f"the validation sets differ, so their losses are not comparable: {named}"
+    words = f"the runs have different validation sets, so you cannot compare their losses: {named}"
     if all(a.perplexity_per_byte is not None for a in scored):
-        words += ". The perplexity a byte is comparable where the text is the same, whatever the tokenizer"
+        words += (
+            ". If the text is the same, you can compare the perplexity a byte, even with different tokenizers"
+        )
 
     return words
 
@@ -210,7 +212,7 @@ def wall_seconds(history: History, attempts: Sequence[Attempt] = ()) -> float | 
 def wall_rate(
     history: History, attempts: Sequence[Attempt] = (), goodput: Goodput | None = None
 ) -> float | None:
-    """Return tokens/s over all the time of the run; None if that time is unknown.
+    """Return tokens/s over the whole time of the run; None if that time is unknown.
 
     The account of its time also has the wait before the first attempt.
     """
@@ -288,17 +290,15 @@ def _rows_of_run(a: Analysis) -> list[tuple[str, str]]:
     share = f" of {a.max_iters:,} ({a.steps / a.max_iters:.0%})" if a.max_iters else ""
     device = f"{a.world_size} × {a.device}" if a.device else counted(a.world_size, "process", "processes")
     # A log of another tool may name neither. Without a log only the run's name is known.
-    subject = (
-        f"{a.model or 'a model that the log does not name'} on {device}" if a.steps or a.model else "no log"
-    )
+    subject = f"{a.model or 'an unknown model'} on {device}" if a.steps or a.model else "no log"
     rows = [
         ("run", f"{a.run}: {subject}" + (f", {a.status}" if a.status else "")),
         ("steps", f"{a.steps:,}{share}, {short_count(a.tokens)} tokens, {counted(a.attempts, 'attempt')}"),
     ]
 
     lost = [
-        (a.repeated_steps, f"{a.repeated_steps:,} done again after an attempt ended"),
-        (a.skipped_steps, f"{a.skipped_steps:,} skipped for their loss or gradient"),
+        (a.repeated_steps, f"{a.repeated_steps:,} repeated after an attempt ended"),
+        (a.skipped_steps, f"{a.skipped_steps:,} skipped because of their loss or gradient"),
     ]
     if any(count for count, _ in lost):
         rows.append(("lost steps", ", ".join(words for count, words in lost if count)))
@@ -315,12 +315,12 @@ def _rows_of_run(a: Analysis) -> list[tuple[str, str]]:
 
 
 def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
-    rows = [("means leave out", _left_out(a))] if a.steps else []
+    rows = [("not in the means", _left_out(a))] if a.steps else []
     peak = f" of {a.peak_flops / 1e12:,.1f} TFLOP/s dense" if a.peak_flops else ""
     memory = f" of {_size(a.memory_total_gb)}" if a.memory_total_gb else ""
     shown: list[tuple[str, float | None, Callable[[float], str]]] = [
         ("MFU", a.mfu, lambda value: f"{value:.1%} mean, {a.mfu_peak or value:.1%} best interval{peak}"),
-        ("tokens/s", a.wall_tokens_per_second, lambda value: f"{value:,.0f} over all the time"),
+        ("tokens/s", a.wall_tokens_per_second, lambda value: f"{value:,.0f} over the whole time"),
         ("in steps", a.tokens_per_second, lambda value: f"{value:,.0f} tokens/s"),
         ("time a step", a.ms_per_step, lambda value: f"{value:,.1f} ms"),
         (
@@ -336,7 +336,7 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
         parts = [
             f"{name.replace('_', ' ')} {share:.1%}" for name, share in a.split.items() if share >= 0.0005
         ]
-        rows.append(("of a step", ", ".join(parts)))
+        rows.append(("parts of a step", ", ".join(parts)))
 
     if a.goodput:
         lost = sorted(((share, cause) for cause, share in a.goodput.items() if cause != STEPS), reverse=True)
@@ -345,14 +345,14 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
             ("goodput", f"{a.goodput.get(STEPS, 0.0):.1%} of the wall-clock time in steps that count")
         )
         if causes:
-            rows.append(("the rest", ", ".join(causes)))
+            rows.append(("other time", ", ".join(causes)))
 
     return rows
 
 
 def _left_out(a: Analysis) -> str:
     if a.is_whole:
-        return "nothing: no interval remains after the warm-up of a run so short"
+        return "nothing: the run is too short to leave out a warm-up"
 
     return f"{a.warmup_steps} steps of warm-up, and the first interval of each attempt"
 
@@ -368,7 +368,7 @@ def _rows_of_projection(a: Analysis) -> list[tuple[str, str]]:
 
     if not a.projections:
         model = a.model or "this model"
-        return [("projection", f"none: the catalogue names no optimal tokens for {model}; --tokens N")]
+        return [("projection", f"none: the catalogue has no optimal tokens for {model}; set --tokens N")]
 
     first = a.projections[0]
     steps = f", {first.iterations:,.0f} steps of this batch" if first.iterations else ""
@@ -382,4 +382,4 @@ def _rows_of_projection(a: Analysis) -> list[tuple[str, str]]:
 
 
 def _rate_name(projection: Projection) -> str:
-    return "rate of steps" if projection.basis == "steps" else "wall clock"
+    return "step rate" if projection.basis == "steps" else "overall rate"

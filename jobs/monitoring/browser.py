@@ -27,9 +27,9 @@ def find_browser() -> str:
     path = next((path for name in candidates if (path := shutil.which(name))), None)
     if path is None:
         raise UserError(
-            f"--png needs a Chromium, and {chosen or 'none of ' + ', '.join(NAMES)} is on the PATH",
-            hint="write the page with -o FILE.html and open it where there is a browser: "
-            "each figure has a PNG button. JOBCTL_BROWSER names a browser elsewhere",
+            f"--png needs a Chromium, but {chosen or 'none of ' + ', '.join(NAMES)} is on the PATH",
+            hint="set JOBCTL_BROWSER to a Chromium. Or write the page with -o FILE.html and open it on a "
+            "machine with a browser: each figure has a PNG button",
         )
 
     return path
@@ -72,10 +72,10 @@ def take_picture(page: Path, picture: Path, *, figure: str = "", dark: bool = Fa
         try:
             done = subprocess.run(words, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise UserError(f"{browser}: no picture was made: {error}", code=1) from None
+            raise UserError(f"{browser} made no picture: {error}", code=1) from None
 
         if not shot.is_file():
             last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-            raise UserError(f"{browser}: no picture was made: {' '.join(last)}", code=1)
+            raise UserError(f"{browser} made no picture: {' '.join(last)}", code=1)
 
         write_named(picture, shot.read_bytes())

@@ -151,7 +151,7 @@ def _notes(groups: Sequence[Group]) -> tuple[str, ...]:
     """Return the reasons why the losses of these groups are not comparable."""
     notes = [different_sets([member.analysis for group in groups for member in group.members])]
     if any(_other_data(groups[0], group) for group in groups[1:]):
-        notes.append("the training data differ, so the training losses are not comparable")
+        notes.append("the runs have different training data, so you cannot compare the training losses")
 
     return tuple(note for note in notes if note)
 
@@ -257,7 +257,7 @@ def words_of(difference: Difference, result: Result) -> str:
     percent = f"{difference.relative:+.2%}"
     spreads = f", {abs(difference.spreads):.1f} spreads" if difference.spreads is not None else ""
     if difference.is_real is None:
-        return f"{percent}: one run each, so nobody knows how much is chance"
+        return f"{percent}: only one run each, so this may be chance"
 
     chance = f"p {difference.p:.2g}" if difference.p is None or difference.p >= 1e-4 else "p < 0.0001"
     if not difference.is_real:
@@ -265,7 +265,7 @@ def words_of(difference: Difference, result: Result) -> str:
         return f"{percent}{spreads}: no difference ({chance}{_power(difference)})"
 
     better = (difference.relative < 0) == result.less_is_better
-    seeds = ", but of one seed" if difference.method == "one seed" else ""
+    seeds = ", but only one seed" if difference.method == "one seed" else ""
     return f"{percent}{spreads}: {'better' if better else 'worse'} ({chance}{seeds})"
 
 
@@ -274,12 +274,12 @@ def _power(difference: Difference) -> str:
     if not difference.detectable:
         return ""
 
-    shown = f"; these runs would show {difference.detectable:.2%}"
+    shown = f"; these runs can show {difference.detectable:.2%}"
     if difference.detectable <= WORTH or not difference.repeats:
         return shown
 
     runs = "pairs" if difference.method == "pairs" else "runs of each"
-    return f"{shown}; {WORTH:.1%} takes {difference.repeats:,} {runs}"
+    return f"{shown}; to show {WORTH:.1%}, use {difference.repeats:,} {runs}"
 
 
 def spread_text(values: Sequence[float], form: Callable[[float], str]) -> str:

@@ -58,12 +58,12 @@ def _results(comparison: Comparison) -> str:
 
     lines += comparison.notes
     if any(verdict.difference.is_real is None for verdict in comparison.verdicts):
-        lines.append("repeats with other seeds tell what is chance: --set seed=N, three of each setting")
+        lines.append("to tell a difference from chance, repeat each setting with three seeds: --set seed=N")
 
     losses = [v.difference for v in comparison.verdicts if v.result.endswith("loss")]
     if any(loss.method in UNPAIRED and not loss.is_real for loss in losses):
         lines.append(
-            "a seed moves a whole loss curve; the same seeds on both sides cancel that, and need fewer runs"
+            "a seed moves the whole loss curve; use the same seeds on both sides, then you need fewer runs"
         )
 
     return "\n\n".join(lines)

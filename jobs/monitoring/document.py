@@ -62,12 +62,13 @@ def read_document(path: Path) -> History:
     except (ValueError, RecursionError):
         # The tools rewrite the file in place, so it may be read half-written.
         content = _salvaged(data.decode("utf-8", "replace"))
-        notes.append(f"{path}: ends in the middle; what is whole in it was read")
+        notes.append(f"{path}: the file is cut off; only its whole entries were read")
 
     known = (*ITERATION_KEYS, "eval_steps", "startup_info", "config")
     if not isinstance(content, dict) or not any(key in content for key in known):
         raise UserError(
-            f"{path}: not the log of a training: it has none of {', '.join(ITERATION_KEYS)}", code=1
+            f"{path} is not the log of a training: it has none of the keys {', '.join(ITERATION_KEYS)}",
+            code=1,
         )
 
     history = _history(path, content)

@@ -31,8 +31,10 @@ class Metric(NamedTuple):
 
 METRICS = (
     Metric("jobctl_run_step", "Steps done.", lambda look: look.step),
-    Metric("jobctl_run_steps_planned", "Steps that the run is to have.", lambda look: look.max_iters or None),
-    Metric("jobctl_run_remaining_seconds", "Time left at the present speed.", lambda look: look.seconds_left),
+    Metric("jobctl_run_steps_planned", "Planned steps of the run.", lambda look: look.max_iters or None),
+    Metric(
+        "jobctl_run_remaining_seconds", "Remaining time at the present speed.", lambda look: look.seconds_left
+    ),
     Metric("jobctl_run_loss", "Training loss of the last step, nats a token.", lambda look: look.loss),
     Metric(
         "jobctl_run_validation_loss", "Last validation loss, nats a token.", lambda look: look.validation_loss
@@ -50,7 +52,7 @@ METRICS = (
     ),
     Metric(
         "jobctl_run_wall_tokens_per_second",
-        "Tokens a second over all the time of the run.",
+        "Tokens a second over the whole time of the run.",
         lambda look: look.wall_tokens_per_second,
     ),
     Metric("jobctl_run_mfu_ratio", "Share of the GPUs' dense peak, 0 to 1; now.", lambda look: look.mfu_now),
@@ -182,9 +184,9 @@ def collector(runs: Runs) -> Any:
 
     helps = {metric.name: metric.help for metric in METRICS}
     helps |= {
-        STATE_METRIC: "1 for the state that the run is in.",
+        STATE_METRIC: "1 for the present state of the run.",
         PART_METRIC: "Share of a step's time by part, 0 to 1; now.",
-        LAST_WRITE_METRIC: "When the run's log was last written.",
+        LAST_WRITE_METRIC: "Time of the last write to the run's log.",
     }
 
     class RunCollector(Collector):

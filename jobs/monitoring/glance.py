@@ -50,7 +50,7 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_second_now: float | None
     """Speed while steps run, over the newest intervals: not a figure of the whole run."""
     wall_tokens_per_second: float | None
-    """Tokens/s over all the time of the run; None if that time is unknown."""
+    """Tokens/s over the whole time of the run; None if that time is unknown."""
     mfu_now: float | None
     mfu_peak: float | None
     """The best steady interval so far."""
@@ -133,7 +133,7 @@ def state_of(history: History, records: Records, now: float) -> tuple[str, str]:
     if last and last.end is not None:
         state = store.state_of(last)
         details = {
-            "stopped": f"{last.reason or 'checkpointed'}; another attempt goes on from the checkpoint",
+            "stopped": f"{last.reason or 'checkpointed'}; another attempt continues from the checkpoint",
             "failed": f"exit code {last.exit_code}" + (f", {last.reason}" if last.reason else ""),
         }
         return state, details.get(state, "")

@@ -47,7 +47,7 @@ def rows(look: Glance) -> list[tuple[str, str]]:
         pairs.append(("MFU now", f"{look.mfu_now:.1%} (best {look.mfu_peak:.1%})"))
 
     if look.wall_tokens_per_second is not None:
-        pairs.append(("tokens/s", f"{look.wall_tokens_per_second:,.0f} over all the time"))
+        pairs.append(("tokens/s", f"{look.wall_tokens_per_second:,.0f} over the whole time"))
 
     if look.goodput is not None:
         pairs.append(("goodput", f"{look.goodput:.1%} of the wall-clock time"))
@@ -64,7 +64,7 @@ def rows(look: Glance) -> list[tuple[str, str]]:
             for part, share in look.split_now.items()
             if share >= 0.005
         ]
-        pairs.append(("of it", ", ".join(parts)))
+        pairs.append(("step parts", ", ".join(parts)))
 
     if look.memory_gb is not None:
         pairs.append(("memory", f"{short_bytes(1e9 * look.memory_gb)} peak"))

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.amounts import counted
 from jobctl.jobs.core.log_files import LOG_NAME, Kind, log_names
 from jobctl.jobs.core.reading import open_regular
 from jobctl.jobs.monitoring.document import newest_document, read_document
@@ -133,7 +134,7 @@ class RunLog:
         for name, file in files.items():
             joined.add(name, stamp_seconds(name), file.lines)
             if file.damaged:
-                history.notes.append(f"{file.path}: {file.damaged} damaged lines left out")
+                history.notes.append(f"{file.path}: skipped {counted(file.damaged, 'damaged line')}")
 
         # A later evaluation of a checkpoint wrote a log of its own.
         for name, file in scores.items():

@@ -45,8 +45,8 @@ def receivers(settings: Notify, environment: Mapping[str, str]) -> list[Send]:
         # `urlopen` would also open `file:` addresses.
         if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
             raise UserError(
-                f"jobctl.yaml: notify.webhook_variable: {name} holds no http or https address",
-                hint=f"export {name}=https://…, without writing it into a file that others read",
+                f"jobctl.yaml: notify.webhook_variable: {name} must hold an http or https address",
+                hint=f"export {name}=https://…; do not write it into a file that others can read",
             )
 
         sends.append(lambda event: post(address, event))
@@ -56,7 +56,7 @@ def receivers(settings: Notify, environment: Mapping[str, str]) -> list[Send]:
 
     if not sends:
         raise UserError(
-            "nothing to notify: jobctl.yaml has neither notify.webhook_variable nor notify.command",
+            "--notify has no receiver: jobctl.yaml has neither notify.webhook_variable nor notify.command",
             hint="docs/monitoring.md has an example",
         )
 
@@ -95,7 +95,7 @@ def reason_of(error: Exception) -> str:
 
     if isinstance(error, subprocess.CalledProcessError):
         last = (error.stderr or b"").decode("utf-8", "replace").strip().splitlines()[-1:]
-        return f"the command ended with {error.returncode}: {' '.join(last)}"
+        return f"the command failed with exit code {error.returncode}: {' '.join(last)}"
 
     if isinstance(error, subprocess.TimeoutExpired):
         return f"the command took longer than {PATIENCE_SECONDS:.0f} s"
@@ -125,14 +125,14 @@ class Notifier:
         before = self._before.get(look.run)
         if before is None and look.has_ended:
             # Otherwise the receiver would wait for the event of the end.
-            self.say(f"{look.run} has {ENDED[look.state]} already: nothing is sent")
+            self.say(f"{look.run} has {ENDED[look.state]} already, so no message is sent")
 
         for event in events(before, look):
             if event.event in self.settings.on:
                 try:
                     self._events.put_nowait(event)
                 except queue.Full:
-                    self.say(f"not told, the receiver is too slow: {event.text}")
+                    self.say(f"message not sent, because the receiver is too slow: {event.text}")
 
         self._before[look.run] = look
 
@@ -151,4 +151,4 @@ class Notifier:
                 try:
                     send(event)
                 except Exception as error:  # after any error of a receiver, the next event is sent
-                    self.say(f"not told of {event.event} of {event.run}: {reason_of(error)}")
+                    self.say(f"message about {event.event} of {event.run} not sent: {reason_of(error)}")

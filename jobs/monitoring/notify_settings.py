@@ -23,6 +23,6 @@ class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = ""
     command: Annotated[
         tuple[str, ...],
-        Meta(description="program and its words; the event comes as JSON on its standard input"),
+        Meta(description="program and its arguments; it reads the event as JSON from standard input"),
     ] = ()
     on: Annotated[tuple[str, ...], Meta(description="end, failure, nan, stall, requeue")] = KINDS

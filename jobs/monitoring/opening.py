@@ -128,7 +128,7 @@ def open_run(word: str, root: Path) -> Opened:
     hint = nearest(word, known) if known else f"{root} has no runs yet; is JOBCTL_ROOT right?"
     raise UserError(
         f"no run '{word}' in {runs}, and no such folder or file; {hint}",
-        hint="a run that only a cluster has: jobctl collect RUN -o DIR, then name the folder",
+        hint="if the run is on a cluster: jobctl collect RUN -o DIR, then name the folder",
     )
 
 
@@ -181,7 +181,7 @@ def _folder(path: Path) -> Opened:
             return Opened(name, path, RunLog(path))
 
         raise UserError(
-            f"{path}: no run: it has neither metrics/run_*.jsonl nor run_*.json",
+            f"{path} is not a run: it has neither metrics/run_*.jsonl nor run_*.json",
             hint="jobctl list shows the runs of this root",
             code=1,
         )

@@ -152,7 +152,7 @@ def in_words(progress: Progress, *, is_going: bool) -> str:
 
     remaining = progress.seconds_remaining
     if is_going and remaining:
-        parts.append(f"{clock(remaining)} to go")
+        parts.append(f"{clock(remaining)} left")
 
     return ", ".join(parts)
 

@@ -96,12 +96,12 @@ def describe(edit: Edit) -> str:
 def _check_key(key: str, spec: JobSpec) -> None:
     if key in ANOTHER_RUN:
         raise UserError(
-            f"--set {key}: it says what the run is, and a checkpoint of it is there",
-            hint=f"begin another run from its weights: jobctl submit … -- --init_from=run:{spec.run}",
+            f"--set {key}: a run with a checkpoint cannot change this key",
+            hint=f"start a new run from its weights: jobctl submit … -- --init_from=run:{spec.run}",
         )
 
     if key in ANOTHER_PLACE:
-        raise UserError(f"--set {key}: it says where the run is kept", hint="submit the run there anew")
+        raise UserError(f"--set {key}: this key sets where the run is stored", hint="submit a new run there")
 
 
 def _check_whole(before: JobSpec, after: JobSpec, settings: dict[str, Any]) -> None:
@@ -119,5 +119,5 @@ def _check_whole(before: JobSpec, after: JobSpec, settings: dict[str, Any]) -> N
     raise UserError(
         f"{before.world_size} -> {after.world_size} processes change the batch of a step from {batch} to "
         f"{changed} sequences",
-        hint="set gradient_accumulation_steps as well: to keep the batch, or to say that another one is meant",
+        hint="also set gradient_accumulation_steps: it keeps the batch, or confirms the new one",
     )

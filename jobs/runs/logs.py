@@ -119,4 +119,4 @@ def _what(rank: int | None, attempt: int | None) -> str:
 
 def _hint(run: Path) -> str:
     logs = sorted(str(p.relative_to(run / "logs")) for p in (run / "logs").glob("*/*.log"))
-    return f"there are: {', '.join(logs[:20])}" if logs else "the job has not started yet"
+    return f"existing logs: {', '.join(logs[:20])}" if logs else "the job has not started yet"

@@ -36,6 +36,7 @@ def check_place(run: Run) -> None:
 
     raise UserError(
         f"{run.path} was copied or renamed: its job would write into {recorded}",
-        hint=f"move it back; or train on from its weights: jobctl submit --set init_from=run:{run.path}",
+        hint="move it back; or start a new run from its weights: jobctl submit --set "
+        f"init_from=run:{run.path}",
         code=1,
     )

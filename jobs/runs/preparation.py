@@ -75,7 +75,7 @@ def summary(progress: Preparation) -> str:
     """Return one line for people."""
     rate = f"{progress.tokens_per_second / 1e6:.1f} M/s"
     if progress.silent_for:
-        rate = f"no worker reports since {progress.silent_for / 60:,.0f} minutes"
+        rate = f"no worker has reported for {progress.silent_for / 60:,.0f} minutes"
 
     return (
         f"{progress.state}: {progress.share:.1%}, {progress.tasks_done}/{progress.tasks} tasks, "

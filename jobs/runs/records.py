@@ -125,7 +125,9 @@ def read_record(file: Path) -> RunRecord:
     except FileNotFoundError:
         if has_training(file.parent):
             run = file.parent.name
-            hint = f"read its log: jobctl analyze {run}, jobctl watch {run}; stop it or resume it as it was started"
+            hint = (
+                f"read its log: jobctl analyze {run}, jobctl watch {run}; stop or resume it by hand as well"
+            )
             raise BadRun(file.parent, "jobctl did not start it: it was started by hand", hint=hint) from None
 
         raise BadRun(file.parent, f"has no {file.name}; its submission did not finish") from None
@@ -146,10 +148,10 @@ def parse_record(data: bytes | str, origin: object) -> RunRecord:
         raise BadRun(origin, "not a run's record: it has no spec")
 
     written = settings.get("format", 1)
-    newer_hint = "use the version of jobctl that submitted the run, or submit it anew under another name"
+    newer_hint = "use the version of jobctl that submitted the run, or submit it again with another name"
     if not isinstance(written, int) or not 1 <= written <= RECORD_FORMAT:
         raise BadRun(
-            origin, f"its format is {written!r}, this jobctl reads up to {RECORD_FORMAT}", newer_hint
+            origin, f"its format is {written!r}; this jobctl reads formats up to {RECORD_FORMAT}", newer_hint
         )
 
     try:
@@ -164,7 +166,7 @@ def parse_record(data: bytes | str, origin: object) -> RunRecord:
     except msgspec.ValidationError as error:
         # Cut it, because another user may have written a text of any length.
         version = str(settings["spec"].get("version", "unknown"))[:40]
-        reason = f"not a run's record that this version reads: {error}; jobctl {version} wrote it"
+        reason = f"this version cannot read the run's record: {error}; jobctl {version} wrote it"
         raise BadRun(origin, reason, newer_hint) from None
     except UserError as error:
         raise BadRun(origin, f"not a run's record: {error.message}"[:200]) from None

@@ -219,7 +219,7 @@ def claim(root: Path, name: str) -> Path:
     except FileExistsError:
         raise UserError(
             f"run '{name}' exists: {path}",
-            hint=f"to continue it: jobctl resume {name}   or choose another name: --run",
+            hint=f"continue it: jobctl resume {name}; or choose another name: --run",
         ) from None
     except OSError as error:
         raise _unwritable(root, error) from None
@@ -378,7 +378,7 @@ def _started(run: Run) -> str:
 def check_writable(run: Path) -> None:
     """Raise UserError for the run of another user."""
     if not os.access(run, os.W_OK):
-        raise UserError(f"run '{run.name}' is {_owner(run)}'s, and cannot be changed by you", code=1)
+        raise UserError(f"run '{run.name}' belongs to {_owner(run)}, so you cannot change it", code=1)
 
 
 def _owner(path: Path) -> str:

@@ -40,22 +40,22 @@ def check_names(run: str | None, after: Sequence[str], kind: str) -> None:
     own_name = kinds.job_name(run, kind)
     if own_name in after:
         raise UserError(
-            f"--after {own_name}: the run would wait for itself", hint="name the run that has to finish first"
+            f"--after {own_name}: the run would wait for itself", hint="name the run that must finish first"
         )
 
 
 def _check_run_name(name: str) -> None:
     if not layout.RUN_NAME.fullmatch(name):
         raise UserError(
-            f"run name {name!r}: only letters, digits, '.', '_' and '-', at most 100, "
-            "beginning with a letter or digit"
+            f"run name {name!r}: use only letters, digits, '.', '_' and '-', at most 100 characters; "
+            "begin with a letter or digit"
         )
 
 
 def _check_kind_on_a_checkpoint(name: str, kind: str) -> None:
     if kind not in kinds.ON_A_CHECKPOINT:
         raise UserError(
-            f"--after {name}: no job on a checkpoint is called '{kind}'; {nearest(kind, kinds.ON_A_CHECKPOINT)}"
+            f"--after {name}: '{kind}' is not a job on a checkpoint; {nearest(kind, kinds.ON_A_CHECKPOINT)}"
         )
 
 
@@ -64,7 +64,8 @@ def check_job(spec: JobSpec, gpus_on_a_node: int) -> None:
     target = target_entry(spec.target)
     if spec.after and not target.accepts_after:
         raise UserError(
-            f"--after {spec.after[0]}: target {spec.target} has no queue in which a job could wait for another",
+            f"--after {spec.after[0]}: target {spec.target} has no queue, so a job cannot wait for another "
+            "job",
             hint=f"jobctl wait {spec.after[0]} && jobctl submit …",
         )
 
@@ -86,8 +87,8 @@ def _check_nodes(nodes: int, target: TargetEntry) -> None:
         )
 
     raise UserError(
-        f"nodes {nodes}: a job on target {target.name} has at most {target.most_nodes:,}",
-        hint=f"--nodes {target.most_nodes} or fewer",
+        f"nodes {nodes}: a job on target {target.name} can have at most {target.most_nodes:,} nodes",
+        hint=f"use --nodes {target.most_nodes} or fewer",
     )
 
 
@@ -105,7 +106,7 @@ def check_vocabulary(spec: TrainSpec, ids: int) -> None:
             f"tokenizer {spec.inputs.tokenizer} has ids up to {ids - 1}, "
             f"but {spec.model_name} has {spec.model.vocab_size} rows in its embedding",
             # Round up to a multiple of 64, because matrix products are fast with it.
-            hint=f"take the model's own tokenizer, or --set vocab_size={-(-ids // 64) * 64}",
+            hint=f"use the model's own tokenizer, or --set vocab_size={-(-ids // 64) * 64}",
         )
 
 
@@ -114,14 +115,14 @@ def _check_hardware(spec: JobSpec, gpus_on_a_node: int) -> None:
     gpus = spec.resources.gpus_per_node
     if gpus > gpus_on_a_node:
         raise UserError(
-            f"gpus_per_node {gpus}: a node of {spec.hardware} has {gpus_on_a_node}",
-            hint="take more nodes with --nodes, or another --hardware",
+            f"gpus_per_node {gpus}: a node of {spec.hardware} has only {gpus_on_a_node} GPUs",
+            hint="use more nodes (--nodes), or other hardware (--hardware)",
         )
 
     # A site would give such a job whole GPU nodes, and nothing would use their GPUs.
     if gpus_on_a_node and not gpus:
         raise UserError(
-            f"gpus_per_node 0 on {spec.hardware}", hint="for a job without GPUs say --hardware cpu"
+            f"gpus_per_node 0 on {spec.hardware}", hint="for a job without GPUs, use --hardware cpu"
         )
 
     variant = spec.inputs.image_variant
@@ -142,8 +143,8 @@ def _check_own_image(spec: JobSpec) -> None:
     in_an_image = when == "always" or (when == "by the site" and spec.site.container.runtime != "none")
     if in_an_image and not spec.inputs.image:
         raise UserError(
-            f"{spec.hardware} has ARM processors (arm64), and jobctl's images are for x86_64",
-            hint="name an image of your own with --image, or on Slurm set container.runtime=none",
+            f"{spec.hardware} has ARM processors (arm64), but jobctl's images are for x86_64",
+            hint="name your own image with --image; on Slurm you can also set container.runtime=none",
         )
 
 
@@ -151,7 +152,7 @@ def _check_arithmetic(spec: TrainSpec) -> None:
     facts = spec.facts
     gpus = spec.resources.gpus_per_node
     if spec.train.use_fp8 and "fp8" not in facts.peak_tflops:
-        raise UserError(f"use_fp8: {spec.hardware} has no float8 arithmetic", hint="take tier 1, 2 or 3")
+        raise UserError(f"use_fp8: {spec.hardware} has no float8 arithmetic", hint="use tier 1, 2 or 3")
 
     backend = spec.train.attention_backend
     if backend == "flash_attn_3" and facts.compute_capability != "9.0":
@@ -178,8 +179,8 @@ def _check_environment(spec: JobSpec) -> None:
     for name in (*spec.site.env, *spec.site.pass_env):
         if is_reserved(name):
             raise UserError(
-                f"env: {name} is a variable of the job's script or of bash, which would not work with another value",
-                hint="leave it out, or give your variable another name",
+                f"env: the job's script or bash sets {name} and needs its own value",
+                hint="remove it, or rename your variable",
             )
 
     for name in spec.site.pass_env:

@@ -174,7 +174,7 @@ def limit_warnings(layers: list[Layer], values: Mapping[str, Any], origins: Mapp
     limits = next(layer for layer in layers if layer.is_limit)
     wanted = merge([layer for layer in layers if layer is not limits])[0]
     return [
-        f"{limits.name}: {key} is {values[key]}, though tier or stage asks for {wanted[key]}"
+        f"{limits.name}: {key} is {values[key]}; the tier or the stage asked for {wanted[key]}"
         for key in limits.settings
         if origins[key] is limits and key in wanted and wanted[key] != values[key]
     ]
@@ -186,8 +186,10 @@ def old_name_warnings(layers: list[Layer]) -> list[str]:
     for layer in layers:
         old = layer.old_names()
         if layer.file and old:
-            new = ", ".join(f"{name} for {key}" for key, name in old.items())
-            warnings.append(f"{layer.where(next(iter(old)))}: a site has sections now: write {new}")
+            new = ", ".join(f"{name} instead of {key}" for key, name in old.items())
+            warnings.append(
+                f"{layer.where(next(iter(old)))}: the keys of a site are in sections now: write {new}"
+            )
 
     return warnings
 

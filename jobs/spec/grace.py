@@ -43,9 +43,10 @@ def grace_layer(kind: JobKind, values: Mapping[str, Any], origins: Mapping[str, 
     chosen = origins.get("stop_grace_seconds")
     if chosen is not None and chosen.by_user:
         raise UserError(
-            f"stop_grace_seconds {grace} leaves nothing of time_limit {limit_text}: Slurm may warn "
-            f"{EARLY_SECONDS} s early",
-            hint=f"less than {max(0, limit - EARLY_SECONDS)} fits; without the setting jobctl takes a third",
+            f"stop_grace_seconds {grace} leaves no time to run in time_limit {limit_text}: Slurm may send "
+            f"the warning {EARLY_SECONDS} s early",
+            hint=f"use less than {max(0, limit - EARLY_SECONDS)}; without this key jobctl uses a third of "
+            "the limit",
         )
 
     shorter = max(LEAST_SECONDS, (limit - EARLY_SECONDS) // SHARE)
@@ -58,4 +59,6 @@ def grace_in_words(layer: Layer | None) -> list[str]:
         return []
 
     shorter = layer.settings["stop_grace_seconds"]
-    return [f"the time limit is short, so the job is warned {shorter} s before it (stop_grace_seconds)"]
+    return [
+        f"the time limit is short, so jobctl warns the job {shorter} s before its end (stop_grace_seconds)"
+    ]

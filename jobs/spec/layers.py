@@ -70,7 +70,7 @@ class Layer(msgspec.Struct, frozen=True):
 
         if not isinstance(settings, dict):
             keys = ", ".join(SITE_SECTIONS[section].__struct_fields__)
-            raise UserError(f"{self.where(section)}: {section}: a section with keys was expected: {keys}")
+            raise UserError(f"{self.where(section)}: {section} must be a section with keys: {keys}")
 
         for spelled, value in settings.items():
             key, entry = split_key(f"{section}.{spelled}")
@@ -94,7 +94,7 @@ def parse_set(assignment: str, source: str = "--set") -> tuple[str, Any]:
     if name in SITE_SECTIONS:
         example = next(key for key in KEYS if key.startswith(f"{name}."))
         raise UserError(
-            f"{source} {assignment!r}: '{name}' is a section; set one of its keys, as {example}=…"
+            f"{source} {assignment!r}: '{name}' is a section; set one of its keys, for example {example}=…"
         )
 
     if name not in KEYS:
@@ -131,7 +131,7 @@ def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
         spelled: set[tuple[str, str]] = set()
         for key, entry, value in layer.entries():
             if (key, entry) in spelled:
-                raise UserError(f"{layer.where(key)}: {key} is set twice, also under its old name")
+                raise UserError(f"{layer.where(key)}: {key} is set twice: by its name and by its old name")
 
             spelled.add((key, entry))
             if entry:

@@ -54,8 +54,8 @@ class AskedLength(msgspec.Struct, frozen=True, kw_only=True):
 
         if size is None:
             raise UserError(
-                f"--epochs {epochs:g}: nothing says how many tokens {dataset} has",
-                hint="prepare the data set first, or give --tokens",
+                f"--epochs {epochs:g}: the number of tokens of {dataset} is unknown",
+                hint="prepare the data set first, or use --tokens",
             )
 
         return f"--epochs {epochs:g}", epochs * size.tokens
@@ -127,8 +127,9 @@ def length_layer(
     steps = max(1, math.ceil(tokens / spec.tokens_per_step)) if math.isfinite(tokens) else math.inf
     if steps > MOST:
         raise UserError(
-            f"{name}: {steps:.3g} steps of {spec.tokens_per_step:,} tokens are too many: at most {MOST:,}",
-            hint="look at the number, or at the batch",
+            f"{name}: these are {steps:.3g} steps of {spec.tokens_per_step:,} tokens; the most is {MOST:,} "
+            "steps",
+            hint="check this number and the batch size",
         )
 
     settings: dict[str, Any] = {"max_iters": steps}

@@ -31,8 +31,8 @@ def check_places(mounts: Iterable[str]) -> None:
         place = place_of(split_mount(mount)[1])
         if place in taken:
             raise UserError(
-                f"container.mounts {mount!r}: {taken[place]!r} is mounted at {place}",
-                hint="name another target; the root and the source are mounted already",
+                f"container.mounts {mount!r}: {taken[place]!r} is already mounted at {place}",
+                hint="choose another path in the container; jobctl mounts the root and the source itself",
             )
 
         taken[place] = mount

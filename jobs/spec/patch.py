@@ -115,7 +115,7 @@ def _git(tree: Path, *arguments: str) -> bytes:
         )
     except (OSError, subprocess.SubprocessError):
         raise UserError(
-            f"--patch: {tree} is not a git checkout", hint="run the jobctl of a checkout (README)"
+            f"--patch: {tree} is not a git checkout", hint="install jobctl from a git checkout (README)"
         ) from None
 
     return done.stdout

@@ -230,8 +230,8 @@ def _check_tokenizer(spec: JobSpec, tokenizer_ids: Callable[[JobSpec], int | Non
         return []
 
     return [
-        f"tokenizer '{spec.inputs.tokenizer}' is not the catalogue's: whether the model has a row for each of its "
-        "ids is not checked"
+        f"tokenizer '{spec.inputs.tokenizer}' is not in the catalogue: jobctl does not check that the model "
+        "has a row for each of its ids"
     ]
 
 

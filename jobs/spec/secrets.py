@@ -20,8 +20,8 @@ _URL_TOKEN = re.compile(
 )
 _PROXY_PASSWORD = re.compile(r"[^/\s:@]+:[^/\s@]+@[^/\s@]+")
 HINT = (
-    "set it in your own environment and name it in pass_env, or write it into secrets_file (mode 600); "
-    "on Kubernetes into a Secret (the key kubernetes.secret)"
+    "set it in your own environment and name it in pass_env; or write it into secrets_file (mode 600); "
+    "on Kubernetes, put it into a Secret and name that in kubernetes.secret"
 )
 
 
@@ -55,12 +55,12 @@ def _reason(name: str, text: str) -> str:
     """Return the reason why a value is refused, or an empty text if it is allowed."""
     section, _, variable = name.partition(".")
     if section == "env" and looks_secret(variable):
-        return "it looks like a secret, and env is written into the script and run.json"
+        return "it looks like a secret, and jobctl writes env into the script and run.json"
 
     # A proxy may have no http://, as in user:password@host. The other pattern does not match this form.
     is_proxy = "proxy" in variable.lower() and _PROXY_PASSWORD.match(text)
     if _is_secret_text(text) or is_proxy:
-        return "it holds a password, and would be written into the script and run.json"
+        return "it holds a password, and jobctl would write it into the script and run.json"
 
     return ""
 

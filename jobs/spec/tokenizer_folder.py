@@ -52,7 +52,7 @@ def ship(tokenizer: TokenizerFolder, into: Path) -> None:
         raise UserError(f"{source} cannot be copied to {into}: {error}", code=1) from None
 
     if changed:
-        raise UserError(f"{source} was changed a moment ago", hint="submit the job again", code=1)
+        raise UserError(f"{source} changed during the submission", hint="submit the job again", code=1)
 
 
 def catalogue_ids(spec: JobSpec) -> int:

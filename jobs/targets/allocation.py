@@ -127,7 +127,7 @@ class AllocationTarget(LocalTarget):
         Raises UserError if Slurm does not answer.
         """
         if self._is_here(last):
-            return "" if is_alive(last.pid, run.path) else f"process {last.pid} is gone without a word"
+            return "" if is_alive(last.pid, run.path) else f"process {last.pid} ended without a message"
 
         return "" if self._is_going(last.job_id) else f"allocation {last.job_id} has ended"
 
@@ -159,7 +159,7 @@ class AllocationTarget(LocalTarget):
             text = self._client.answer(["scontrol", "show", "job", "--details", "--oneliner", number])
         except SlurmRefused as refusal:
             raise UserError(
-                f"SLURM_JOB_ID is {number}, which Slurm does not know: {refusal.answer}", hint=hint
+                f"SLURM_JOB_ID is {number}, but Slurm does not know this job: {refusal.answer}", hint=hint
             ) from None
 
         return parse_allocation(text)

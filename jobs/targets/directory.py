@@ -129,7 +129,7 @@ class DirectoryStore:
         _check_has_record(run)
         claim = run.path / "attempts" / ".resuming"
         busy = UserError(
-            f"run '{run.name}' is being resumed by someone else", hint=f"jobctl status {run.name}", code=1
+            f"another process is resuming run '{run.name}'", hint=f"jobctl status {run.name}", code=1
         )
 
         # Making a folder is atomic on every file system, so of two users at once only one continues.
@@ -191,7 +191,7 @@ class DirectoryStore:
         """
         # Otherwise the copy would grow while it is read, without end.
         if into.resolve().is_relative_to(run.path.resolve()):
-            raise UserError(f"{into} is in the run directory itself", hint="name a folder elsewhere with -o")
+            raise UserError(f"{into} is inside the run directory", hint="name another folder with -o")
 
         try:
             result = copy_tree(run.path, into)
@@ -199,10 +199,10 @@ class DirectoryStore:
             raise UserError(f"{error.filename or into}: {error.strerror or error}", code=1) from None
 
         for reason in result.skipped[:NAMED]:
-            _note(f"left out: {reason}")
+            _note(f"skipped: {reason}")
 
         if len(result.skipped) > NAMED:
-            _note(f"left out: {len(result.skipped) - NAMED} more")
+            _note(f"skipped: {len(result.skipped) - NAMED} more")
 
         return {"files": result.files, "copied": result.copied, "skipped": len(result.skipped)}
 
@@ -221,7 +221,7 @@ def _check_has_record(run: Run) -> None:
     """Raise UserError for a job on a checkpoint that has no separate record."""
     if run.step and not layout.record_file(run.path, run.step).is_file():
         raise UserError(
-            f"{run.name} was not submitted by this jobctl, so there is no record to resume it from",
+            f"{run.name} has no record to resume from: this jobctl did not submit it",
             hint=f"submit it again: jobctl submit {run.step} --run {run.path.name} …",
             code=1,
         )

@@ -64,7 +64,7 @@ class DockerTarget(LocalTarget):
         if alive:
             name = status.job_id.partition(":")[2]
             return msgspec.structs.replace(
-                status, state="running", detail=f"its script is gone, the container {name} is not"
+                status, state="running", detail=f"its script has ended, but the container {name} still runs"
             )
 
         return status
@@ -154,17 +154,19 @@ def _ask(engine: str, *arguments: str) -> str:
     # The name comes from a record, and another user may have written it. It must not start any other program.
     if engine not in ("docker", "podman", os.environ.get("JOBCTL_ENGINE")):
         raise EngineSilent(
-            f"{engine!r} is not a container engine", hint="if it is one, set JOBCTL_ENGINE to it", code=1
+            f"{engine!r} is not a container engine",
+            hint="if it is one, set JOBCTL_ENGINE to this name",
+            code=1,
         )
 
     try:
         done = subprocess.run([engine, *arguments], capture_output=True, text=True, check=False)
     except OSError as error:
-        raise EngineSilent(f"{engine} cannot be asked: {error.strerror}", code=1) from None
+        raise EngineSilent(f"{engine} cannot be run: {error.strerror}", code=1) from None
 
     if done.returncode != 0:
         said = done.stderr.strip().rpartition("\n")[2]
-        raise EngineSilent(f"{engine} {arguments[0]} ended with {done.returncode}: {said}", code=1)
+        raise EngineSilent(f"{engine} {arguments[0]} failed with exit code {done.returncode}: {said}", code=1)
 
     return done.stdout.strip()
 

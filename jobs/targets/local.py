@@ -66,8 +66,12 @@ class LocalTarget:
             if process.poll() is not None or time.monotonic() > deadline:
                 said = (run.path / "logs" / self.output).read_text(encoding="utf-8", errors="replace")
                 code = process.poll()
-                silence = f"nothing for {self.start_seconds} s" if code is None else f"exit code {code}"
-                reason = said.strip()[-2000:].removeprefix("jobctl: ") or f"its script says {silence}"
+                silence = (
+                    f"printed nothing for {self.start_seconds} s"
+                    if code is None
+                    else f"ended with exit code {code}"
+                )
+                reason = said.strip()[-2000:].removeprefix("jobctl: ") or f"its script {silence}"
                 raise UserError(f"the job did not start: {reason}", code=1)
 
             time.sleep(0.02)
@@ -100,14 +104,14 @@ class LocalTarget:
 
         if last.host != os.uname().nodename:
             gone = (
-                f"no sign of life from {last.host} for {SILENT_SECONDS // 60} minutes"
+                f"the run on {last.host} has not reported for {SILENT_SECONDS // 60} minutes"
                 if _is_silent(run)
                 else ""
             )
         else:
             # It may have ended after its record was read and before its process was checked.
             status = recorded_status(runs.read_again(run))
-            gone = f"process {last.pid} is gone without a word"
+            gone = f"process {last.pid} ended without a message"
 
         if status.state != "running" or not gone:
             return status

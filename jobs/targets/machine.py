@@ -67,7 +67,7 @@ def check_package(kind: JobKind) -> None:
     extra = kind.module.split(".")[1]
     raise UserError(
         f"a {kind.name} job on this machine needs the Python package '{kind.package}', which is not installed",
-        hint=f"{install_hint(extra)}; or a cluster: --target slurm",
+        hint=f"{install_hint(extra)}; or use a cluster: --target slurm",
     )
 
 
@@ -108,18 +108,20 @@ def refused(spec: JobSpec, gpus: Sequence[Gpu], *, force: bool) -> UserError | N
     wanted = spec.resources.gpus_per_node
     declared = spec.facts.memory_gib
     if len(gpus) < wanted:
-        has = f"{len(gpus)} of them" if gpus else "none"
+        has = len(gpus) or "none"
         return UserError(
-            f"{spec.hardware} wants {counted(wanted, 'GPU')}, this machine has {has}", hint=_hint(len(gpus))
+            f"the job needs {counted(wanted, 'GPU')} ({spec.hardware}); this machine has {has}",
+            hint=_hint(len(gpus)),
         )
 
     # The smallest GPU decides, because all ranks have the same batch.
     smallest = min(gpus, key=lambda gpu: gpu.memory_gib)
     if smallest.memory_gib < ENOUGH_MEMORY * declared and not force:
         return UserError(
-            f"{spec.hardware} has {declared:g} GiB a GPU, this machine's {smallest.name} has "
+            f"a GPU of {spec.hardware} has {declared:g} GiB; this machine's {smallest.name} has "
             f"{smallest.memory_gib:.0f} GiB",
-            hint="jobctl catalog list hardware; or --force, with a smaller --set batch_size=N",
+            hint="name other hardware (jobctl catalog list hardware), or use --force with a smaller --set "
+            "batch_size=N",
         )
 
     return None
@@ -127,5 +129,5 @@ def refused(spec: JobSpec, gpus: Sequence[Gpu], *, force: bool) -> UserError | N
 
 def _hint(gpus: int) -> str:
     if gpus:
-        return f"--gpus-per-node {gpus}; or a cluster: --target slurm"
-    return "a cluster: --target slurm; or a smoke model on the CPU: --model qwen3_smoke"
+        return f"use --gpus-per-node {gpus}; or use a cluster: --target slurm"
+    return "use a cluster: --target slurm; or use a smoke model on the CPU: --model qwen3_smoke"

@@ -33,18 +33,19 @@ Operators number the pods, and a pod's name of 63 characters has space for four 
 
 KUBERNETES_INSTEAD: dict[str, str] = {
     "slurm.exclusive": "ask for all GPUs of a node: --gpus-per-node",
-    "slurm.gpu_type": "kubernetes.gpu_product is the value of the nodes' label",
-    "slurm.memory": "kubernetes.memory is promised, kubernetes.memory_limit is the most",
-    "slurm.partition": "kubernetes.queue is a queue of Kueue, kubernetes.node_selector chooses nodes",
-    "slurm.reservation": "kubernetes.node_selector and kubernetes.tolerations choose reserved nodes",
-    "slurm.spare_nodes": "Kubernetes puts a pod on another node by itself; exclude=NODE avoids one",
+    "slurm.gpu_type": "use kubernetes.gpu_product, the value of the node label",
+    "slurm.memory": "use kubernetes.memory (reserved) and kubernetes.memory_limit (the most)",
+    "slurm.partition": "use kubernetes.queue for a queue of Kueue, or kubernetes.node_selector to choose "
+    "nodes",
+    "slurm.reservation": "use kubernetes.node_selector and kubernetes.tolerations to choose reserved nodes",
+    "slurm.spare_nodes": "Kubernetes moves a pod to another node by itself; exclude=NODE avoids a node",
 }
 """Advice for a key that only Slurm reads, by the key."""
 KUBERNETES_REFUSES: dict[str, str] = {
     "array_limit": "only Slurm has job arrays; a Job of Kubernetes runs all of its pods at once",
-    "container.modules": "they are of podman-hpc and shifter; leave the key out",
-    "container.runtime": "the kubelet starts the image; leave the key out",
-    "container.share_image": "the kubelet keeps images; leave the key out",
+    "container.modules": "only podman-hpc and shifter have modules; remove the key",
+    "container.runtime": "the kubelet starts the image; remove the key",
+    "container.share_image": "the kubelet keeps images; remove the key",
     "modules": "a pod's software is in its image: --image REF",
     "secrets_file": "Kubernetes accepts secrets only by reference: kubernetes.secret names a Secret",
 }
@@ -219,6 +220,6 @@ def _read(point: EntryPoint) -> TargetEntry:
         raise UserError(f"target '{point.name}': {point.value}: {error}") from None
 
     if not isinstance(entry, TargetEntry) or entry.name != point.name:
-        raise UserError(f"target '{point.name}': {point.value} is no TargetEntry of that name")
+        raise UserError(f"target '{point.name}': {point.value} is not a TargetEntry with that name")
 
     return entry

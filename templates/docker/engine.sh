@@ -4,7 +4,7 @@ answers() {
 
 # ask ARGUMENT...: run a command of the engine and print its answer. If the command fails, end the job.
 ask() {
-  "$ENGINE" "$@" 2>&1 || fail "$ENGINE $1 ended with $?"
+  "$ENGINE" "$@" 2>&1 || fail "$ENGINE $1 failed with exit code $?"
 }
 
 # silence ENGINE: print why ENGINE does not answer.

@@ -52,7 +52,9 @@ def test_several_kinds_of_gpus_are_refused() -> None:
 
 def test_the_entry_point_ends_where_the_hardware_cannot_be_asked(programs: Path) -> None:
     python = programs / "python3"
-    python.write_text("#!/bin/sh\necho 'jobctl.docker.hardware: nvidia-smi ended with 9' >&2\nexit 1\n")
+    python.write_text(
+        "#!/bin/sh\necho 'jobctl.docker.hardware: nvidia-smi failed with exit code 9' >&2\nexit 1\n"
+    )
     python.chmod(0o755)
     jobctl = programs / "jobctl"
     jobctl.write_text("#!/bin/sh\necho 'echo a job was begun'\n")
@@ -63,7 +65,7 @@ def test_the_entry_point_ends_where_the_hardware_cannot_be_asked(programs: Path)
         ["bash", str(ENTRYPOINT), "preflight"], env=environment, text=True, capture_output=True, check=False
     )
     assert done.returncode == 1
-    assert "nvidia-smi ended with 9" in done.stderr
+    assert "nvidia-smi failed with exit code 9" in done.stderr
     assert "a job was begun" not in done.stdout
 
 

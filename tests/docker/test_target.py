@@ -163,7 +163,7 @@ def test_a_container_that_outlives_its_script_is_running_and_can_be_cancelled(
     attempt = runs.read(root, "r").attempts[0]
     os.killpg(attempt.pid, signal.SIGKILL)
     deadline = time.monotonic() + BUSY * 20
-    while "script is gone" not in status_of(root).detail:
+    while "script has ended" not in status_of(root).detail:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     with pytest.raises(UserError, match="running"):

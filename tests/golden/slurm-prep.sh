@@ -181,11 +181,11 @@ check_owned() {
     return 0
   fi
 
-  is_trusted "$uid" || fail "$1 belongs to $user ($uid), who may have put anything there; --trust-owner $user allows it"
+  is_trusted "$uid" || fail "$1 belongs to $user ($uid), who can put any code into it; if you trust the owner, use --trust-owner $user"
   if ((8#$mode & 8#002)); then
-    fail "$1 may be changed by everyone; chmod o-w, or --trust-owner everyone"
+    fail "everyone can change $1; use chmod o-w, or --trust-owner everyone"
   elif ((8#$mode & 8#020)) && ! is_own_group "$uid" "$gid" "$user" "$group"; then
-    fail "$1 may be changed by group $group; chmod g-w, or --trust-owner everyone"
+    fail "group $group can change $1; use chmod g-w, or --trust-owner everyone"
   fi
 }
 

@@ -129,7 +129,7 @@ def test_a_record_that_cannot_be_read_any_more_is_said_in_words(root: Path, job:
     record = json.loads((root / "runs/r/run.json").read_text())
     record["spec"]["model"] = 7
     (root / "runs/r/run.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="not a run's record that this version reads"):
+    with pytest.raises(UserError, match="this version cannot read the run's record"):
         resume(root, "r")
 
 
@@ -179,7 +179,7 @@ def test_a_step_without_a_record_is_not_resumed(root: Path, job: Job) -> None:
     submit(job("exit 3", stage="eval"))
     assert ended(root, "r:eval").state == "failed"
     layout.record_file(root / "runs/r", "eval").unlink()
-    with pytest.raises(UserError, match="r:eval was not submitted by this jobctl"):
+    with pytest.raises(UserError, match="r:eval has no record to resume from"):
         resume(root, "r:eval")
 
 

@@ -101,7 +101,7 @@ def test_a_link_that_stands_in_the_copy_is_not_written_through(
     pod.prints("xargs", listing("logs/x", "run.json"))
     pod.prints("tar", archive(("./logs/x", b"12345"), ("./run.json", b"12345")))
     code, _, err = jobctl_says(capfd, "collect", "demo", "-o", str(tmp_path / "out"))
-    assert (code, "leads over a symbolic link" in err) == (1, True)
+    assert (code, "goes through a symbolic link" in err) == (1, True)
     assert files_below(home) == []
     assert (tmp_path / "out" / "run.json").is_file()
 

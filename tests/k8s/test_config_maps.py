@@ -78,7 +78,7 @@ def test_one_broken_record_ends_no_list(
     server.store.create("v1", "configmaps", "jobctl", broken | {"metadata": {"name": "bad", **marks}})
     code, out, err = jobctl_says(capfd, "list", "--target", "k8s", "--json")
     assert (code, [status["run"] for status in json.loads(out)]) == (0, ["demo"])
-    assert "left out: ConfigMap bad: not a run's record" in err
+    assert "skipped: ConfigMap bad: not a run's record" in err
     code, _, err = jobctl_says(capfd, "status", "bad", "--target", "k8s")
     assert (code, "ConfigMap bad: not a run's record" in err) == (1, True)
 

@@ -147,7 +147,7 @@ def test_doctor_looks_at_the_cluster(
     server.store.create("v1", "nodes", "", node("n1"))
     server.store.create("trainer.kubeflow.org/v1alpha1", "clustertrainingruntimes", "", RUNTIME)
     code, out, _ = jobctl_says(capfd, "doctor", "--target", target)
-    assert (code, out) == (0, f"{len(CHECKS) + 1} checks, nothing wrong\n")
+    assert (code, out) == (0, f"{len(CHECKS) + 1} checks, no problems\n")
     words = ["--model", "qwen3_1.8b", "--nodes", "2", "--set", "kubernetes.queue=gone", "--json"]
     code, out, _ = jobctl_says(capfd, "doctor", "--target", target, *words)
     (finding,) = json.loads(out)["findings"]["the cluster"]
@@ -172,7 +172,7 @@ def test_what_only_the_other_operator_lacks_is_a_note(
     server.store.create("v1", "nodes", "", node("n1"))
     cause = "the cluster has no ClusterTrainingRuntime for our TrainJobs"
     code, out, err = jobctl_says(capfd, "doctor", "--target", "k8s")
-    assert (code, "nothing wrong" in out) == (0, True)
+    assert (code, "no problems" in out) == (0, True)
     assert f"{cause}; only a TrainJob needs it: kubectl apply" in err
     code, out, err = jobctl_says(capfd, "doctor", "--target", "k8s-trainjob")
     assert (code, cause in out, "only a TrainJob" in err) == (1, True, False)

@@ -101,7 +101,7 @@ def test_another_users_run_stays_unless_said_so(
     code, _, err = jobctl_says(capfd, "delete", "demo", "--yes")
     assert (code, "run 'demo' belongs to ann" in err) == (1, True)
     code, out, err = jobctl_says(capfd, "prune", "--older-than", "0", "--yes")
-    assert (code, out, "left out: run 'demo' belongs to ann" in err) == (0, "nothing to remove\n", True)
+    assert (code, out, "skipped: run 'demo' belongs to ann" in err) == (0, "nothing to remove\n", True)
     assert (finished / "demo").is_dir()
     assert jobctl_says(capfd, "delete", "demo", "--yes", "--trust-owner", "ann")[0] == 0
     assert not (finished / "demo").exists()

@@ -76,7 +76,7 @@ def test_a_run_is_submitted_watched_and_copied_home(away: Away, tmp_path: Path) 
     assert json.loads(away.says("collect", "first", "-o", str(copy), "--json")[1])["copied"] == 0
     away.node.stop()
     code, out, err = away.says("doctor", str(copy))
-    assert (code, "nothing" in out) == (0, True), "a run that is named by its folder is on this machine"
+    assert (code, "no problems" in out) == (0, True), "a run that is named by its folder is on this machine"
 
 
 def test_a_submission_that_waits_exits_with_the_code_of_the_job(away: Away) -> None:
@@ -171,7 +171,7 @@ def test_a_connection_that_breaks_while_one_waits_leaves_nothing_behind(away: Aw
     assert next(iter(waits.stderr)).startswith("first: ")
     assert len(answering(away)) == 1
     away.node.cut()
-    assert "what runs goes on; say it again: jobctl wait first" in waits.communicate()[1]
+    assert "running jobs continue; run the command again: jobctl wait first" in waits.communicate()[1]
     assert waits.returncode == 1
     away.cluster.until(lambda: answering(away) == [], "no wait on the login node", 60)
     assert away.says("cancel", "first")[0] == 0

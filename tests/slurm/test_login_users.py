@@ -59,7 +59,7 @@ def test_each_submits_sees_both_runs_and_ends_only_a_run_of_his_own(both: tuple[
         for words in (["cancel"], ["cancel", "--graceful"]):
             code, out, err = away.says(*words, run)
             assert (code, out) == (1, "")
-            assert err == f"jobctl: run '{run}' is {owner}'s, and cannot be changed by you\n"
+            assert err == f"jobctl: run '{run}' belongs to {owner}, so you cannot change it\n"
 
         code, _, err = away.submit(UNTIL_STOPPED, run=run)
         assert (code, f"run '{run}' exists" in err) == (2, True), err
@@ -76,7 +76,7 @@ def test_each_submits_sees_both_runs_and_ends_only_a_run_of_his_own(both: tuple[
         for words in (["resume", run], ["delete", "--yes", run]):
             code, out, err = away.says(*words)
             assert code == 1, err
-            assert f"run '{run}' is {owner}'s, and cannot be changed by you" in err
+            assert f"run '{run}' belongs to {owner}, so you cannot change it" in err
 
     code, out, err = theirs.says("resume", "beta")
     assert code == 0, err

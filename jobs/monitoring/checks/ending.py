@@ -68,9 +68,9 @@ def wrong_configuration(facts: RunFacts) -> Finding | None:
     line = facts.search(r"^(error|ERROR|jobctl)[: ]")
     return Finding(
         check="wrong_configuration",
-        cause="The job was refused as it is configured, and no retry changes that.",
+        cause="The job refused its configuration. A retry does not help.",
         evidence=f"{line[0]}: {line[1]}" if line else "exit code 2",
-        remedy="Change what the line names, and submit again.",
+        remedy="Correct the setting that the line names, and submit again.",
         page=PAGE,
     )
 
@@ -88,12 +88,12 @@ def broken_gpu(facts: RunFacts) -> Finding | None:
     last = facts.records.attempts[-1] if facts.records.attempts else None
     return Finding(
         check="broken_gpu",
-        cause="A GPU is broken, or its driver has lost it.",
+        cause="A GPU is broken, or its driver lost it.",
         evidence=f"{line[0]}: {line[1]}"
         if line
         else f"exit code {EXIT_HARDWARE} on {last.nodes if last else '?'}",
-        remedy="The next attempt avoids the node by itself. Tell those who run the cluster; "
-        "jobctl describe RUN names it.",
+        remedy="The next attempt avoids the node automatically. jobctl describe RUN names the node: report "
+        "it to the administrators of the cluster.",
         page="docs/slurm.md",
     )
 
@@ -107,11 +107,12 @@ def silent(facts: RunFacts) -> Finding | None:
     silence = facts.now - (facts.history.last_write or facts.now)
     return Finding(
         check="silent",
-        cause="The run has not ended, and its log is silent: a rank hangs, its storage does, or its node is gone.",
+        cause="The run has not ended, but it logs nothing: a rank hangs, the storage hangs, or the node is "
+        "down.",
         evidence=f"nothing logged for {clock(silence)}; the last step is {look.step}, "
         f"at {look.ms_per_step_now or 0:,.0f} ms a step",
-        remedy="jobctl status RUN asks the scheduler whether the job lives. kill -USR1 of a rank writes its stacks "
-        "into its log. The watchdog ends the job after hang_timeout seconds by itself.",
+        remedy="Ask the scheduler whether the job still runs: jobctl status RUN. kill -USR1 makes a rank write "
+        "its stacks into its log. The watchdog ends the job after hang_timeout seconds.",
         page="docs/training.md#hangs",
     )
 
@@ -129,10 +130,12 @@ def fruitless_attempts(facts: RunFacts) -> Finding | None:
     step = segments[-1].last if segments else 0
     return Finding(
         check="fruitless_attempts",
-        cause="Attempt after attempt ends without a step more: another one will end so as well.",
+        cause="Several attempts ended without a new step. The next attempt will probably end in the same "
+        "way.",
         evidence=f"{len(facts.records.attempts) or len(segments)} attempts, the last step is {step}; exit codes "
         + (", ".join(str(a.exit_code) for a in ended[-5:]) or "not recorded"),
-        remedy="Read the first error: jobctl logs RUN --attempt 1. If it is always the same step, look at its samples.",
+        remedy="Read the first error: jobctl logs RUN --attempt 1. If the same step fails each time, check "
+        "its samples.",
         page=PAGE,
     )
 
@@ -147,10 +150,11 @@ def much_repeated(facts: RunFacts) -> Finding | None:
 
     return Finding(
         check="much_repeated",
-        cause="Many steps were done twice, because attempts ended long after their last checkpoint.",
+        cause="The run repeated many steps, because attempts ended long after their last checkpoint.",
         evidence=f"{sum(repeated):,} of {steps:,} steps, {statistics.fmean(repeated):,.0f} an interruption; "
         f"checkpoint_interval {facts.setting('checkpoint_interval')}",
-        remedy="Save more often (checkpoint_interval): a save pauses the training for less than a second.",
+        remedy="Save more often: set a smaller checkpoint_interval. A save pauses the training for less "
+        "than a second.",
         page="docs/training.md#checkpoints-and-resume",
     )
 
@@ -166,10 +170,10 @@ def died_by_signal(facts: RunFacts) -> Finding | None:
     line = facts.search(r"^error: rank \d+")
     return Finding(
         check="died_by_signal",
-        cause=f"A rank was ended by signal {code - 128}, and no log says why.",
+        cause=f"Signal {code - 128} ended a rank, and no log gives the reason.",
         evidence=f"{line[0]}: {line[1]}" if line else f"exit code {code}",
-        remedy="Signal 9 is most often the kernel's for memory (ask for more), 11 a fault in a library, "
-        "7 a full /dev/shm. dmesg on the node says more.",
+        remedy="Signal 9 usually means that memory ran out: request more. Signal 11 is a fault in a library. "
+        "Signal 7 means that /dev/shm is full. dmesg on the node shows more.",
         page=PAGE,
     )
 
@@ -184,12 +188,12 @@ def unexplained_failure(facts: RunFacts) -> Finding | None:
     # The launcher's log comes first.
     lines = [(name, text.strip().splitlines()[-1]) for name, text in facts.logs.items() if text.strip()]
     last = f"; the last line of {lines[0][0]}: {lines[0][1][:LONGEST_EVIDENCE]}" if lines else ""
-    ended = "the log says failed" if code is None else f"exit code {code}"
+    ended = "the log reports a failure" if code is None else f"exit code {code}"
     return Finding(
         check="unexplained_failure",
-        cause="The run failed, and no check knows why.",
+        cause="The run failed for a reason that no check knows.",
         evidence=f"{ended}{last or '; it wrote no log'}",
-        remedy="Read its log: jobctl logs RUN. jobctl logs RUN --rank N shows one rank.",
+        remedy="Read its log: jobctl logs RUN. For one rank: jobctl logs RUN --rank N.",
         page=PAGE,
     )
 

@@ -111,11 +111,11 @@ def read_logs(run: Path, attempt: int | None = None) -> dict[str, str]:
 def text(findings: list[Finding], checked: int) -> str:
     """Return the findings as text for people."""
     if not findings:
-        return f"{counted(checked, 'check')}, nothing wrong"
+        return f"{counted(checked, 'check')}, no problems"
 
     parts = [
         f"{number}. {finding.cause}\n   evidence: {finding.evidence}\n   remedy:   {finding.remedy}\n"
         f"   more:     {finding.page}"
         for number, finding in enumerate(findings, start=1)
     ]
-    return "\n\n".join([*parts, f"{counted(checked, 'check')}, {len(findings)} with something to say"])
+    return "\n\n".join([*parts, f"{counted(checked, 'check')}, {counted(len(findings), 'problem')}"])

@@ -53,11 +53,11 @@ def loss_not_a_number(facts: RunFacts) -> Finding | None:
     first = bad[0]
     return Finding(
         check="loss_not_a_number",
-        cause="The loss or the gradient is not a number in some steps; these were skipped.",
+        cause="The loss or the gradient is not a number in some steps. The trainer skipped these steps.",
         evidence=f"{len(bad)} steps, the first is {first.iter}: loss {number(first.loss):.4f}, "
         f"gradient norm {number(first.grad_norm):.4f}",
-        remedy="Lower the learning rate, or take --dtype=bfloat16 or float32. If it is always the same step, look at "
-        "the samples that the log names for it.",
+        remedy="Lower the learning rate, or use --dtype=bfloat16 or float32. If the same step fails each "
+        "time, check the samples that the log names for this step.",
         page=PAGE,
     )
 
@@ -80,8 +80,9 @@ def loss_not_falling(facts: RunFacts) -> Finding | None:
         cause="The loss does not fall.",
         evidence=f"{first:.3f} in the first steps, {last:.3f} in the last of {len(losses)}; "
         f"the learning rate reached {rate:.2e}",
-        remedy="Look whether the learning rate is about 3e-4, warm-up about 2000 steps and grad_clip 1.0. A warm-up "
-        "that is longer than the run keeps the rate near zero. Look at the data: jobctl's prep.verify checks it.",
+        remedy="Check the settings. Usual are a learning rate of about 3e-4, a warm-up of about 2000 steps "
+        "and grad_clip 1.0. A warm-up longer than the run keeps the rate near zero. Then check the data: "
+        "python -m jobctl.prep.verify DIR.",
         page=PAGE,
     )
 
@@ -104,10 +105,10 @@ def loss_diverged(facts: RunFacts) -> Finding | None:
     step = facts.history.steps[min(len(losses) - 1, means.index(best) * size)].iter
     return Finding(
         check="loss_diverged",
-        cause="The loss has risen again and stayed high: the training has diverged.",
+        cause="The loss rose again and stayed high: the training has diverged.",
         evidence=f"{best:.3f} around step {step}, {last:.3f} now",
         remedy="Resume from a checkpoint before the rise with a lower learning rate, or with skip_loss_spikes=6. "
-        "Look whether grad_clip is 1.0 and beta2 is 0.95.",
+        "Check that grad_clip is 1.0 and beta2 is 0.95.",
         page=PAGE,
     )
 
@@ -126,11 +127,11 @@ def loss_too_low(facts: RunFacts) -> Finding | None:
 
     return Finding(
         check="loss_too_low",
-        cause="The loss is too low too early: the model sees what it should predict, or the data is broken.",
+        cause="The loss is too low too early: the model sees the tokens that it should predict, or the "
+        "data is broken.",
         evidence=f"{last:.3f} nats a token after {facts.history.tokens:,.0f} tokens; text takes 2 to 3 much later",
-        remedy="Check the data: ids of a large vocabulary kept as uint16 wrap around, overlapping windows read in "
-        "order repeat themselves, and a small data set is learned by heart. python -m jobctl.prep.verify DIR "
-        "looks at it.",
+        remedy="Check the data: python -m jobctl.prep.verify DIR. Ids of a large vocabulary do not fit into "
+        "uint16. Overlapping windows repeat the same text. A model memorises a small data set.",
         page="docs/data.md",
     )
 
@@ -151,10 +152,11 @@ def loss_starts_wrong(facts: RunFacts) -> Finding | None:
 
     return Finding(
         check="loss_starts_wrong",
-        cause="The first loss is not that of a model that knows nothing.",
+        cause="The first loss is not the loss of an untrained model.",
         evidence=f"{first:.3f} in step 1; ln({vocabulary:,}) is {expected:.3f}",
-        remedy="Higher: the initial weights are too large (initializer_range). Lower: the weights are not new, or most "
-        "tokens of the data are the same one. Look whether data set and model have the same tokenizer.",
+        remedy="If it is higher, the initial weights are too large (initializer_range). If it is lower, the "
+        "weights are not new, or most tokens of the data are equal. Check that data set and model have the "
+        "same tokenizer.",
         page="docs/data.md",
     )
 
@@ -179,9 +181,9 @@ def validation_rises(facts: RunFacts) -> Finding | None:
 
     return Finding(
         check="validation_rises",
-        cause="The validation loss rises while the training loss falls: the model learns the data by heart.",
+        cause="The validation loss rises while the training loss falls: the model memorises the data.",
         evidence=f"validation {min(means):.3f} at best, {means[-1]:.3f} now; training {training[-1]:.3f}",
-        remedy="Take more data, or stop at the best validation: checkpoints/BEST names its weights.",
+        remedy="Use more data, or stop at the best validation: checkpoints/BEST names its weights.",
     )
 
 
@@ -201,9 +203,9 @@ def gradients_out_of_range(facts: RunFacts) -> Finding | None:
         check="gradients_out_of_range",
         cause=f"The gradient norms are {'very large' if large else 'almost zero'}.",
         evidence=f"{middle:.3g} in the middle of the last steps; 0.5 to 2 is usual",
-        remedy="Lower the learning rate, and look at grad_clip (1.0) and initializer_range."
+        remedy="Lower the learning rate, and check grad_clip (usual: 1.0) and initializer_range."
         if large
-        else "Nothing is learned any more: look at the learning rate, the loss and the data.",
+        else "The model does not learn any more: check the learning rate, the loss and the data.",
         page=PAGE,
     )
 
@@ -225,7 +227,8 @@ def learning_rate_unusual(facts: RunFacts) -> Finding | None:
 
     return Finding(
         check="learning_rate_unusual",
-        cause=f"The learning rate is far {'above' if rate > usual else 'below'} what is usual for this size.",
+        cause=f"The learning rate is far {'above' if rate > usual else 'below'} the usual rate for this "
+        "model size.",
         evidence=f"{rate:.2e} for {size / 1e6:,.0f}M parameters; about {usual:.1e} is usual (Kaplan et al. 2020)",
         remedy=f"--set learning_rate={usual:.1e}, unless you know better.",
         page=PAGE,
@@ -252,7 +255,7 @@ def warmup_too_long(facts: RunFacts) -> Finding | None:
 
     return Finding(
         check="warmup_too_long",
-        cause="The warm-up is longer than the run, so the learning rate never gets to its value.",
+        cause="The warm-up is longer than the run, so the learning rate never reaches its value.",
         evidence=f"warmup_iters {warmup:,}, max_iters {length:,}",
         remedy=f"--set warmup_iters={max(1, length // 20)}, or train longer.",
         page=PAGE,
@@ -267,7 +270,7 @@ def no_gradient_clipping(facts: RunFacts) -> Finding | None:
 
     return Finding(
         check="no_gradient_clipping",
-        cause="Gradients are not clipped, so one bad batch may spoil the weights.",
+        cause="The run does not clip gradients, so one bad batch can damage the weights.",
         evidence=f"grad_clip {clip}",
         remedy="--set grad_clip=1.0",
         page=PAGE,
@@ -284,9 +287,9 @@ def data_repeated(facts: RunFacts) -> Finding | None:
 
     return Finding(
         check="data_repeated",
-        cause="The data is read many times.",
+        cause="The run reads the data many times.",
         evidence=", ".join(f"{name}: {times:.1f} epochs" for name, times in many.items()),
-        remedy=f"Beyond {MANY_EPOCHS:.0f} epochs repeated text teaches little: take a larger data set, or fewer steps.",
+        remedy=f"After {MANY_EPOCHS:.0f} epochs a model learns little: use a larger data set, or fewer steps.",
         page="docs/data.md",
     )
 

@@ -103,7 +103,8 @@ def driver_answers(facts: MachineFacts) -> Finding | None:
         check="driver_broken",
         cause="The GPU driver of this machine does not work.",
         evidence=facts.gpus,
-        remedy="A reboot helps after an update of the driver; else tell those who run the machine.",
+        remedy="After an update of the driver, reboot. Otherwise report it to the administrators of the "
+        "machine.",
         page="docs/images.md",
     )
 
@@ -124,7 +125,7 @@ def driver_serves_image(facts: MachineFacts) -> Finding | None:
         check="driver_too_old",
         cause=f"The driver is too old for the image {variant}.",
         evidence=f"driver {old[0].driver}; {variant} needs {least} or newer",
-        remedy="--set image_variant=cu124 where the GPU is not a B200, or renew the driver.",
+        remedy="Update the driver. Or, if the GPU is not a B200, use --set image_variant=cu124.",
         page="docs/images.md",
     )
 
@@ -138,11 +139,11 @@ def gpus_are_free(facts: MachineFacts) -> Finding | None:
 
     return Finding(
         check="gpu_in_use",
-        cause="Somebody uses GPUs of this machine.",
+        cause="Other processes use GPUs of this machine.",
         evidence=", ".join(
             f"GPU {n}: {g.memory_used / 1024:.1f} of {g.memory_total / 1024:.1f} GiB" for n, g in used
         ),
-        remedy="nvidia-smi shows whose processes these are. A scheduler gives a job GPUs of its own.",
+        remedy="nvidia-smi shows the processes. Use a scheduler: it gives each job its own GPUs.",
     )
 
 
@@ -160,7 +161,8 @@ def gpus_are_well(facts: MachineFacts) -> Finding | None:
         check="gpu_ill",
         cause="A GPU is too hot or has memory errors.",
         evidence=", ".join(ill),
-        remedy="Avoid the node (--set exclude=NODE), and tell those who run it. jobctl submit preflight measures it.",
+        remedy="Avoid the node (--set exclude=NODE), and report it to its administrators. To measure it: "
+        "jobctl submit preflight.",
         page="docs/slurm.md",
     )
 
@@ -177,9 +179,10 @@ def shared_memory(facts: MachineFacts) -> Finding | None:
 
     return Finding(
         check="shared_memory_small",
-        cause="There is little shared memory, which data workers and NCCL need.",
+        cause="Shared memory is small. Data workers and NCCL need it.",
         evidence=f"{free:.2f} GiB free in {facts.shm}",
-        remedy="docker run --shm-size 16g, or a memory-backed emptyDir at /dev/shm; jobctl's own targets do so.",
+        remedy="Use docker run --shm-size 16g, or a memory-backed emptyDir at /dev/shm. jobctl's own "
+        "targets do this.",
         page="docs/images.md",
     )
 
@@ -201,8 +204,8 @@ def root_is_writable(facts: MachineFacts) -> Finding | None:
 
     return Finding(
         check="root_not_writable",
-        cause="The root of all runs cannot be written.",
-        evidence=f"{folder} is not writable for this user",
+        cause="You cannot write to the root of all runs.",
+        evidence=f"this user cannot write to {folder}",
         remedy="Set JOBCTL_ROOT to a folder of yours, or ask its owner.",
     )
 
@@ -216,9 +219,9 @@ def disk_space(facts: MachineFacts) -> Finding | None:
 
     return Finding(
         check="disk_small",
-        cause="The root has little room left; one checkpoint of a 1.8B model takes 22 GB.",
+        cause="The root has little free space. One checkpoint of a 1.8B model takes 22 GB.",
         evidence=f"{free:.1f} GiB free at {folder}",
-        remedy="Make room, or point JOBCTL_ROOT to a larger file system.",
+        remedy="Remove files, or set JOBCTL_ROOT to a larger file system.",
         page="docs/training.md#checkpoints-and-resume",
     )
 
@@ -236,9 +239,9 @@ def disk_rate(facts: MachineFacts) -> Finding | None:
 
     return Finding(
         check="disk_slow",
-        cause="The root takes data slowly: a checkpoint of 22 GB would take long.",
+        cause="Writing to the root is slow: a checkpoint of 22 GB would take long.",
         evidence=f"{rate:.0f} MB/s for {PROBE_BYTES >> 20} MiB at {folder}, synced",
-        remedy="Choose faster storage for JOBCTL_ROOT, or save less often (checkpoint_interval).",
+        remedy="Choose faster storage for JOBCTL_ROOT, or save less often: set a larger checkpoint_interval.",
         page="docs/training.md#checkpoints-and-resume",
     )
 
@@ -273,9 +276,9 @@ def open_files(facts: MachineFacts) -> Finding | None:
 
     return Finding(
         check="few_open_files",
-        cause="A process may open few files; data workers and shards need many.",
+        cause="A process may open only few files. Data workers and shards need many.",
         evidence=f"the hard limit is {limit}",
-        remedy="Ask for a higher limit: ulimit -Hn, LimitNOFILE of slurmd, or --ulimit nofile of the container.",
+        remedy="Set a higher limit: ulimit -Hn, LimitNOFILE of slurmd, or --ulimit nofile of the container.",
     )
 
 
@@ -289,9 +292,9 @@ def commands(facts: MachineFacts) -> Finding | None:
 
     return Finding(
         check="commands_missing",
-        cause=f"This machine lacks what the target {target} calls.",
+        cause=f"This machine lacks programs that the target {target} needs.",
         evidence=f"not on the PATH: {', '.join(missing)}",
-        remedy="Log in where they are, load the cluster's module, or choose another --target.",
+        remedy="Log in to a machine that has them, load the cluster's module, or choose another --target.",
     )
 
 
@@ -305,9 +308,9 @@ def inputs(facts: MachineFacts) -> Finding | None:
     except UserError as error:
         return Finding(
             check="inputs",
-            cause="The job's data is missing, or does not belong to its model.",
+            cause="The job's data is missing, or it does not fit the model.",
             evidence=error.message,
-            remedy=error.hint or "jobctl submit prep prepares it.",
+            remedy=error.hint or "Prepare the data: jobctl submit prep.",
             page="docs/data.md",
         )
 

@@ -33,14 +33,15 @@ SLOW_RANK = 1.15
 SLOW_RANK_ON_CPU = 4.0
 """The same bound on a CPU. Other programs of the node share its cores."""
 REMEDIES = {
-    "data_wait": "Read ahead: --set use_dataloader=true --set dataloader_num_workers=4; keep the data on local or fast "
-    "storage.",
-    "communication": "Take a larger batch_size or more gradient_accumulation_steps, so that a step has fewer "
-    "reductions; look at the network with a preflight job: jobctl submit preflight.",
-    "optimizer": "Take more gradient_accumulation_steps: the optimiser works once a step, whatever its size.",
-    "compute": "Take the largest batch_size that fits (jobctl sweep --find-batch), compile=true and kernels=auto, and "
-    "look which attention the start of the log names.",
-    "other": "The host is the limit: look at the CPU's load, and at what else runs on the node.",
+    "data_wait": "Read ahead: --set use_dataloader=true --set dataloader_num_workers=4. Keep the data on "
+    "local or fast storage.",
+    "communication": "Use a larger batch_size or more gradient_accumulation_steps: a token then needs less "
+    "communication. Measure the network with a preflight job: jobctl submit preflight.",
+    "optimizer": "Use more gradient_accumulation_steps: the optimiser runs once a step, even if the step "
+    "is larger.",
+    "compute": "Use the largest batch_size that fits (jobctl sweep --find-batch), compile=true and "
+    "kernels=auto. Check which attention the start of the log names.",
+    "other": "The host is the limit. Check the CPU's load and the other programs on the node.",
 }
 
 
@@ -64,7 +65,7 @@ def low_mfu(facts: RunFacts) -> Finding | None:
     blame = max(shares, key=lambda part: shares[part] - usual[part], default="compute")
     return Finding(
         check="low_mfu",
-        cause=f"The MFU is low; {blame.replace('_', ' ')} is to blame.",
+        cause=f"The MFU is low. The cause is: {blame.replace('_', ' ')}.",
         evidence=f"MFU {mfu:.1%}; of a step: "
         + (
             ", ".join(f"{part.replace('_', ' ')} {share:.0%}" for part, share in shares.items())
@@ -83,7 +84,7 @@ def _large_share(facts: RunFacts, part: str, most: float, words: str) -> Finding
     return Finding(
         check=f"much_{part}",
         cause=words,
-        evidence=f"{share:.0%} of a step's time; {most:.0%} is much",
+        evidence=f"{share:.0%} of a step's time; more than {most:.0%} is too much",
         remedy=REMEDIES[part],
         page=PAGE,
     )
@@ -92,12 +93,12 @@ def _large_share(facts: RunFacts, part: str, most: float, words: str) -> Finding
 def much_data_wait(facts: RunFacts) -> Finding | None:
     """Report steps that wait for their data."""
     most = MOST_DATA_WAIT if facts.on_gpu else MOST_DATA_WAIT_ON_CPU
-    return _large_share(facts, "data_wait", most, "Steps wait for data.")
+    return _large_share(facts, "data_wait", most, "The steps wait for data.")
 
 
 def much_communication(facts: RunFacts) -> Finding | None:
     """Report communication that does not overlap computation."""
-    words = "Much of a step is communication that no computation hides."
+    words = "A large part of a step is communication that computation does not hide."
     most = MOST_COMMUNICATION if facts.on_gpu else MOST_COMMUNICATION_ON_CPU
     return _large_share(facts, "communication", most, words)
 
@@ -107,7 +108,7 @@ def much_optimizer(facts: RunFacts) -> Finding | None:
     if not facts.on_gpu:
         return None
 
-    return _large_share(facts, "optimizer", MOST_OPTIMIZER, "The optimiser takes much of a step.")
+    return _large_share(facts, "optimizer", MOST_OPTIMIZER, "The optimiser takes a large part of a step.")
 
 
 def becomes_slower(facts: RunFacts) -> Finding | None:
@@ -127,10 +128,10 @@ def becomes_slower(facts: RunFacts) -> Finding | None:
 
     return Finding(
         check="becomes_slower",
-        cause="The same computation takes longer than at the beginning: a GPU may lower its clock.",
-        evidence=f"{early:,.1f} ms of computation a step early, {late:,.1f} ms now",
-        remedy="On the node: nvidia-smi -q -d PERFORMANCE,TEMPERATURE shows throttling and why. jobctl submit "
-        "preflight measures each GPU; a bad node is avoided with --set exclude=NODE.",
+        cause="The same computation takes longer than at the start: a GPU may have lowered its clock.",
+        evidence=f"{early:,.1f} ms of computation a step at the start, {late:,.1f} ms now",
+        remedy="Run nvidia-smi -q -d PERFORMANCE,TEMPERATURE on the node: it shows throttling and the "
+        "reason. To measure each GPU: jobctl submit preflight. To avoid a bad node: --set exclude=NODE.",
         page=PAGE,
     )
 
@@ -151,10 +152,12 @@ def uneven_steps(facts: RunFacts) -> Finding | None:
     worst = max(slow, key=lambda i: i.dt_ms)
     return Finding(
         check="uneven_steps",
-        cause="Steps stall now and then.",
+        cause="Some steps stall.",
         evidence=f"{len(slow)} of {len(times)} intervals take over twice the usual {middle:,.0f} ms a step; "
-        f"the worst ends with step {worst.iter}: {worst.dt_ms:,.0f} ms, of it data wait {worst.data_wait_ms:,.0f} ms",
-        remedy="Where it is data wait: the storage stalls. Else look for another job on the node, and at the network.",
+        f"the worst ends with step {worst.iter}: {worst.dt_ms:,.0f} ms, with {worst.data_wait_ms:,.0f} ms "
+        "of data wait",
+        remedy="If it is data wait, the storage stalls. Otherwise look for other jobs on the node, and "
+        "check the network.",
         page=PAGE,
     )
 
@@ -177,11 +180,11 @@ def straggler(facts: RunFacts) -> Finding | None:
 
     return Finding(
         check="straggler",
-        cause="One rank works longer than the others in each step, and all of them wait for it.",
-        evidence=f"rank {rank} works longest in {len(slow)} of the last {len(recent)} intervals, "
-        f"{slow[-1].slowest_ms:,.1f} ms a step where the median rank takes {slow[-1].median_ms:,.1f}",
-        remedy="Look at that rank's GPU and node: another job, heat, a slow disk. jobctl submit preflight measures "
-        "each GPU; a bad node is avoided with --set exclude=NODE.",
+        cause="One rank needs more time than the others in each step, and all others wait for it.",
+        evidence=f"rank {rank} is the slowest in {len(slow)} of the last {len(recent)} intervals: "
+        f"{slow[-1].slowest_ms:,.1f} ms a step, the median rank {slow[-1].median_ms:,.1f} ms",
+        remedy="Check this rank's GPU and node for another job, heat, or a slow disk. To measure each GPU: "
+        "jobctl submit preflight. To avoid a bad node: --set exclude=NODE.",
         page=PAGE,
     )
 
@@ -198,7 +201,7 @@ def not_compiled(facts: RunFacts) -> Finding | None:
         check="not_compiled",
         cause="The model runs without compilation and without fused kernels.",
         evidence=f"compile {facts.setting('compile')}, kernels: {startup.get('kernels')}",
-        remedy="--set compile=true --set kernels=auto: 20 to 30% faster.",
+        remedy="Use --set compile=true --set kernels=auto: the run gets 20 to 30% faster.",
         page=PAGE,
     )
 
@@ -212,9 +215,10 @@ def slow_attention(facts: RunFacts) -> Finding | None:
     passed = facts.history.startup.get("attention_passed_over") or "asked for"
     return Finding(
         check="slow_attention",
-        cause="Attention runs in its slowest form.",
+        cause="The run uses the slowest form of attention.",
         evidence=f"attention {backend} ({passed})",
-        remedy="--set attention_backend=auto; the start of the log says why faster ones were passed over.",
+        remedy="Use --set attention_backend=auto. The start of the log says why jobctl did not choose a "
+        "faster one.",
         page=PAGE,
     )
 
@@ -228,9 +232,9 @@ def memory_nearly_full(facts: RunFacts) -> Finding | None:
 
     return Finding(
         check="memory_nearly_full",
-        cause="The GPU's memory is almost full: the next larger allocation ends the run.",
+        cause="The GPU's memory is almost full: a larger allocation would end the run.",
         evidence=f"{peak:.1f} GB of {total:.1f} GB at the peak",
-        remedy="Halve batch_size and double gradient_accumulation_steps, or --set use_zero1=true.",
+        remedy="Halve batch_size and double gradient_accumulation_steps, or use --set use_zero1=true.",
         page=PAGE,
     )
 
@@ -249,9 +253,9 @@ def storage_too_slow(facts: RunFacts) -> Finding | None:
     return Finding(
         check="storage_too_slow",
         cause="Storage is too slow for the checkpoints.",
-        evidence=f"{skipped} saves skipped, training paused {paused:,.0f} s for others; "
-        f"the slowest took {slowest:,.0f} s to write",
-        remedy="Save less often (checkpoint_interval), or put the run's root on faster storage.",
+        evidence=f"{skipped} saves skipped, {paused:,.0f} s of pauses for other saves; "
+        f"the slowest save took {slowest:,.0f} s",
+        remedy="Save less often (a larger checkpoint_interval), or put the run's root on faster storage.",
         page="docs/training.md#checkpoints-and-resume",
     )
 

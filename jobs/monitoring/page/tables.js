@@ -55,7 +55,7 @@ function attemptsTable(runs) {
   const rows = runs.flatMap((run) => run.attempts.map((attempt) => [
     run.name, String(attempt.number), attempt.job, attempt.nodes, attempt.start,
     attempt.steps.join(" to "), String(attempt.repeated),
-    [attempt.end, attempt.reason].filter(Boolean).join(": ") || "no last word",
+    [attempt.end, attempt.reason].filter(Boolean).join(": ") || "no end recorded",
     attempt.exit_code === null ? "–" : String(attempt.exit_code),
   ]));
   return tableOf("Attempts and interruptions", heads, rows);

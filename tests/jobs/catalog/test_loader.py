@@ -49,7 +49,7 @@ def test_a_syntax_error_names_file_and_line(tmp_path: Path) -> None:
 def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "site.yaml"
     file.write_text("summary: mine\nsettings:\n  account: a\n  account: b\n")
-    with pytest.raises(UserError, match=r"site\.yaml:4: not YAML: the key 'account' stands twice"):
+    with pytest.raises(UserError, match=r"site\.yaml:4: not YAML: the key 'account' occurs twice"):
         load_file(file, LayerEntry)
 
 

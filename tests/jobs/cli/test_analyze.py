@@ -49,7 +49,7 @@ def test_damage_is_told_beside_the_figures(root: Path) -> None:
     write_run(run, steps=20)
     write_log(run, [], torn='{"kind": "iteration"}\n', minutes=5)
     shown = call("analyze", "first")
-    assert (shown.exit_code, "1 damaged lines left out" in shown.stderr) == (0, True)
+    assert (shown.exit_code, "skipped 1 damaged line" in shown.stderr) == (0, True)
 
 
 def test_the_verbs_need_no_torch(root: Path) -> None:
@@ -64,13 +64,13 @@ def test_the_verbs_need_no_torch(root: Path) -> None:
 
 def test_a_skip_beyond_the_end_is_refused(root: Path) -> None:
     write_run(layout.run_dir(root, "first"), steps=200)
-    assert "means leave out   150 steps" in call("analyze", "first", "--skip", "150").output
+    assert "not in the means  150 steps" in call("analyze", "first", "--skip", "150").output
     for skip in ("195", "200", "5000"):
         shown = CliRunner().invoke(jobctl, ["analyze", "first", "--skip", skip], prog_name="jobctl")
         assert isinstance(shown.exception, UserError)
         assert shown.exception.code == 2
         assert shown.exception.message == (
-            f"first: nothing is left after {skip} steps: the run has 200 steps"
+            f"first: no interval remains after {skip} steps: the run has 200 steps"
         )
 
 
@@ -78,7 +78,7 @@ def test_a_run_too_short_for_a_warm_up_says_that_its_means_have_all(root: Path) 
     write_run(layout.run_dir(root, "short"), steps=8)
     for words in ([], ["--skip", "0"]):
         shown = call("analyze", "short", *words)
-        assert "means leave out   nothing: " in shown.output
+        assert "not in the means  nothing: " in shown.output
 
     assert json.loads(call("analyze", "short", "--json").output)["is_whole"] is True
 
@@ -87,7 +87,7 @@ def test_runs_that_were_scored_on_different_sets_are_told_apart(root: Path) -> N
     write_run(layout.run_dir(root, "a"), steps=20)
     write_run(layout.run_dir(root, "b"), steps=20, scored={"set": "val-y", "perplexity_per_byte": 3.25})
     shown = call("analyze", "a", "b")
-    assert "validation sets differ" in shown.stderr
+    assert "different validation sets" in shown.stderr
     assert " on val-y, perplexity 3.2500 a byte" in shown.stdout
     assert call("analyze", "b").stderr == ""
 

@@ -287,7 +287,7 @@ def test_a_broken_run_ends_neither_list_nor_json(
     (root / "runs/bad/run.json").write_text("[]")
     code, out, err = jobctl("list", "--json")
     assert (code, [status["run"] for status in json.loads(out)]) == (0, ["good"])
-    assert "note: left out: " in err
+    assert "note: skipped: " in err
     assert "runs/bad/run.json: not a run's record" in err
     code, _, err = jobctl("status", "bad")
     assert (code, "runs/bad/run.json: not a run's record" in err) == (1, True)
@@ -299,7 +299,7 @@ def test_metrics_that_are_none_are_named(jobctl: Invoke, root: Path, job: Callab
     layout.metrics_dir(run.path).mkdir()
     (layout.metrics_dir(run.path) / "run_1.json").write_text('{"losses": [7]}')
     code, _, err = jobctl("describe", "r")
-    assert (code, "run_1.json: not the log of a training" in err) == (1, True)
+    assert (code, "run_1.json is not the log of a training" in err) == (1, True)
 
 
 def test_a_pipeline_is_shown_though_one_of_its_runs_is_broken(

@@ -24,7 +24,7 @@ def test_a_link_in_the_run_is_named_and_not_followed(
     assert jobctl("wait", "r")[0] == 0
     code, out, err = jobctl("collect", "r", "-o", str(tmp_path / "out"), "--json")
     assert (code, json.loads(out)["skipped"]) == (0, 1)
-    assert "left out: 'metrics': a symbolic link" in err
+    assert "skipped: 'metrics': a symbolic link" in err
     assert (tmp_path / "out/run.json").is_file()
     assert not list((tmp_path / "out").rglob("secret"))
     assert json.loads(jobctl("collect", "r", "-o", str(tmp_path / "out"), "--json")[1])["copied"] == 0
@@ -37,4 +37,4 @@ def test_a_copy_into_the_run_itself_is_refused(
     run, _ = submission.submit(job("exit 0"))
     assert jobctl("wait", "r")[0] == 0
     code, _, err = jobctl("collect", "r", "-o", str(run.path / "copy"))
-    assert (code, "is in the run directory itself" in err) == (2, True)
+    assert (code, "is inside the run directory" in err) == (2, True)

@@ -58,7 +58,7 @@ def test_a_run_that_cannot_be_read_is_named_and_the_rest_is_listed(
     recorded(root, job("true", run="bad"))
     (root / "runs/bad/run.json").write_text("{")
     assert [run.name for run in find_runs(Place())] == ["good"]
-    assert "left out: " in capsys.readouterr().err
+    assert "skipped: " in capsys.readouterr().err
 
 
 def test_the_runs_of_a_pipeline_are_those_that_were_submitted(root: Path, job: Job) -> None:

@@ -112,7 +112,7 @@ def test_ctrl_c_ends_the_wait_and_says_that_the_job_goes_on(
     monkeypatch.setattr(module, "_pause", interrupted)
     code, _, err = jobctl("wait", "r")
     assert code == 130
-    assert "r goes on; jobctl wait r follows it, jobctl cancel r ends it" in err
+    assert "r continues; jobctl wait r follows it, jobctl cancel r ends it" in err
     assert jobctl("cancel", "r", "--graceful")[0] == 0
 
 

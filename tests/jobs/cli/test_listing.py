@@ -108,7 +108,7 @@ def test_a_cluster_that_does_not_answer_hides_no_run_of_this_host(
     code, out, err = jobctl("list", "--json")
     assert code == 0
     assert [facts["run"] for facts in json.loads(out)] == ["here"]
-    assert "runs of the cluster are left out: no answer from the cluster" in err
+    assert "the list lacks the runs of the cluster: no answer from the cluster" in err
 
     code, _, err = jobctl("list", "--target", "k8s")
     assert code == 1

@@ -72,12 +72,12 @@ def test_a_root_that_only_this_machine_knows_is_refused(project: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("submit --model qwen3_smoke --patch", "--patch: the jobs run at me@lab and cannot read"),
+        ("submit --model qwen3_smoke --patch", "--patch: the jobs run on me@lab and cannot read"),
         (
             "submit prep --dataset sotu --tokenizer ./words",
-            "copy it to tokenizers/words below the root there",
+            "copy it to tokenizers/words in the root on me@lab",
         ),
-        ("watch first --notify", "the command of the project file would run at me@lab"),
+        ("watch first --notify", "the command of the project file would run on me@lab"),
         ("status first --site ./none.yaml", "none.yaml: cannot be read"),
         ("status first", "ssh is not on the PATH"),
     ],
@@ -138,7 +138,7 @@ def test_ctrl_c_ends_the_wait_and_says_what_is_known(laptop: Laptop, tmp_path: P
     script.write_text("#!/bin/sh\nprintf '\\0jobctl\\n'\nread -r request\necho at work\ncat >/dev/null\n")
     script.chmod(0o755)
     for words, said in (
-        (["wait", "r"], "say it again: jobctl wait r"),
+        (["wait", "r"], "run the command again: jobctl wait r"),
         (["cancel", "r"], "jobctl status r shows"),
     ):
         (laptop.work / "lab.yaml").write_text(SITE.format(root=tmp_path, host=HOST, jobctl=script))

@@ -196,12 +196,12 @@ def test_two_checkouts_of_one_version_are_named(laptop: Laptop, root: Path) -> N
     program.write_text(text)
     (laptop.work / "lab.yaml").write_text(SITE.format(root=root, host=HOST, jobctl=program))
     code, _, err = laptop.says("prune", "--yes", "--state", "failed")
-    assert (code, f"jobctl is {__version__} here and on the login node, with code of two" in err) == (
+    assert (code, f"jobctl is {__version__} here and on the login node, but the code" in err) == (
         0,
         True,
     ), err
-    assert "abc-dirty there" in err
-    assert "two revisions" not in laptop.says("list")[2]
+    assert "abc-dirty on the login node" in err
+    assert "the code differs" not in laptop.says("list")[2]
 
 
 Job = Callable[..., JobSpec]
@@ -246,7 +246,7 @@ def test_what_broke_is_said_again_with_all_its_words(laptop: Laptop, root: Path)
     script.chmod(0o755)
     (laptop.work / "lab.yaml").write_text(SITE.format(root=root, host=HOST, jobctl=script))
     code, _, err = laptop.says("watch", "first", "second", "--plain")
-    assert (code, "say it again: jobctl watch first second --plain\n" in err) == (1, True), err
+    assert (code, "run the command again: jobctl watch first second --plain\n" in err) == (1, True), err
 
 
 def test_the_machine_that_the_doctor_sees_is_the_login_node(laptop: Laptop) -> None:

@@ -36,7 +36,7 @@ def test_the_driver_says_which_hardware_it_is(device: str, name: str) -> None:
 def test_an_interpreter_without_the_trainer_is_refused_in_words(jobctl: Invoke, root: Path) -> None:
     code, _, err = jobctl("probe", "--python", "/bin/false")
     assert code == 1
-    assert "the probe ended with 1" in err
+    assert "the probe failed with exit code 1" in err
     assert "--python FILE" in err
     code, _, err = jobctl("probe", "--python", "/none")
     assert code == 2

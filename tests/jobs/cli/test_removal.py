@@ -63,7 +63,10 @@ def test_nothing_is_removed_without_a_yes(
     code, _, err = jobctl("delete", "old")
     assert code == 2
     assert "Remove 1 run, " in err
-    assert "nobody answers here, so nothing was removed\n  --yes" in err
+    assert (
+        "nobody can answer the question, so jobctl removed nothing\n  to remove without a question: --yes"
+        in err
+    )
     assert run.path.is_dir()
 
 
@@ -125,7 +128,7 @@ def test_prune_leaves_the_runs_of_others_and_says_so(jobctl: Invoke, root: Path,
     code, out, err = jobctl("prune", "--older-than", "0", "--yes")
 
     assert (code, out[:14]) == (0, "removed 1 run,")
-    assert "left out: " in err
+    assert "skipped: " in err
     assert theirs.path.is_dir()
     assert not ours.path.exists()
 
@@ -151,5 +154,5 @@ def test_a_run_of_a_cluster_that_does_not_answer_is_left_out_and_named(
     monkeypatch.setattr("jobctl.jobs.cli.removal.statuses", lambda runs: [unknown for _ in runs])
     code, out, err = jobctl("prune", "--older-than", "0", "--yes")
     assert (code, out) == (0, "nothing to remove\n")
-    assert "left out: it is unknown whether these runs have ended: there" in err
+    assert "skipped: it is unknown whether these runs have ended: there" in err
     assert (root / "runs/there").is_dir()

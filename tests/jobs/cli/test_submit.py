@@ -42,7 +42,7 @@ def test_a_job_for_gpus_is_refused_on_a_machine_without_them(
     for words in (("submit",), ("pipeline",), ("sweep", "--find-batch")):
         code, _, err = jobctl(*words, "--model", "qwen3_1.8b", "--hardware", "a6000")
         assert code == 2
-        assert "a6000 wants 2 GPUs, this machine has none" in err
+        assert "the job needs 2 GPUs (a6000); this machine has none" in err
 
     assert not root.exists()
 

@@ -37,15 +37,15 @@ def test_a_gpu_without_a_program_to_ask_for_it_is_an_error(folder: Path, tmp_pat
     """As in a container that was given the GPUs, but not the driver's programs."""
     for name in ("nvidiactl", "nvidia1", "nvidia0"):
         (tmp_path / name).touch()
-    with pytest.raises(DriverSilent, match=r"there is nvidia0 in .*, but no nvidia-smi"):
+    with pytest.raises(DriverSilent, match=r"has nvidia0, but this machine has no nvidia-smi"):
         query(["name"], devices=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("echo 'has failed: no driver' >&2; exit 9", "ended with 9: has failed: no driver"),
-        ("echo 'No devices were found'; exit 6", "ended with 6: No devices were found"),
+        ("echo 'has failed: no driver' >&2; exit 9", "failed with exit code 9: has failed: no driver"),
+        ("echo 'No devices were found'; exit 6", "failed with exit code 6: No devices were found"),
         ("exec /bin/sleep 60", "does not answer: .*timed out"),
     ],
 )

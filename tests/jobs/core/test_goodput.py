@@ -137,7 +137,7 @@ def test_the_lines_name_the_share_and_the_largest_cause_first() -> None:
         starts=1,
     )
     lines = goodput.lines()
-    assert lines[0] == "goodput 50.0% of 3 min 20 s; 20 tokens/s over all of it"
+    assert lines[0] == "goodput 50.0% of 3 min 20 s; 20 tokens/s over the whole time"
     assert [line.split()[0] for line in lines[1:]] == ["40.0%", "10.0%"]
     assert sum(goodput.shares().values()) == pytest.approx(1.0)
 

@@ -92,7 +92,7 @@ def test_a_run_directory_that_is_a_link_is_refused(run: Path, tmp_path: Path, re
 @BOTH
 def test_what_everyone_may_change_is_refused(run: Path, refusal: Refusal) -> None:
     (run / "script").chmod(0o666)
-    assert "script may be changed by everyone" in refusal(run, ())
+    assert f"everyone can change {run / 'script'}" in refusal(run, ())
     assert refusal(run, (EVERYONE,)) == ""
 
 
@@ -100,10 +100,10 @@ def test_what_everyone_may_change_is_refused(run: Path, refusal: Refusal) -> Non
 def test_a_group_may_change_a_run_where_the_root_is_open_to_it(run: Path, refusal: Refusal) -> None:
     os.chown(run, 0, DAEMON)
     run.chmod(0o2775)
-    assert "may be changed by group daemon" in refusal(run, ())
+    assert "group daemon can change" in refusal(run, ())
     os.chown(run.parent.parent, 0, DAEMON)
     run.parent.parent.chmod(0o755)
-    assert "may be changed by group daemon" in refusal(run, ())
+    assert "group daemon can change" in refusal(run, ())
     run.parent.parent.chmod(0o2775)
     assert refusal(run, ()) == ""
 
@@ -132,7 +132,7 @@ def test_a_user_is_known_by_name_or_number() -> None:
         "daemon",
         "54321",
     )
-    with pytest.raises(UserError, match="--trust-owner nobody-here: there is no such user"):
+    with pytest.raises(UserError, match="--trust-owner nobody-here: this machine has no such user"):
         user_id("nobody-here")
 
 

@@ -54,7 +54,7 @@ class _Inner(msgspec.Struct, forbid_unknown_fields=True):
     [
         ({"count": "x"}, "must be a whole number, not text"),
         ({"count": 1, "name": 3}, "must be text, not a whole number"),
-        ({"count": 1, "choice": "c"}, "'c' is none of the values that it may have"),
+        ({"count": 1, "choice": "c"}, "'c' is not one of the allowed values"),
         ({"count": 1, "maybe": [1]}, "must be text, not a list"),
         ({"count": 1, "either": [1]}, "must be a whole number or text, not a list"),
         ({}, "the key 'count' is missing"),

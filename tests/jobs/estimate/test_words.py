@@ -15,7 +15,7 @@ def test_the_page_names_parts_verdict_rate_and_basis() -> None:
     text = page(estimate(question()))
     for words in (
         "feed-forward layers",
-        "93.11  in all",
+        "93.11  in total",
         "fits",
         "largest batch_size that fits is 31",
         "measured",

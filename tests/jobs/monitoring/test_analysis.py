@@ -73,7 +73,7 @@ def test_the_projection_by_steps_and_by_the_wall_clock(tmp_path: Path) -> None:
     assert by_steps.iterations == pytest.approx(81.727e9 / 1024)
     assert by_clock.tokens_per_second == pytest.approx(1000 * 1024 / 1200)
     named = dict(rows(analysis))
-    assert (named["tokens/s"], named["in steps"]) == ("853 over all the time", "10,240 tokens/s")
+    assert (named["tokens/s"], named["in steps"]) == ("853 over the whole time", "10,240 tokens/s")
     assert "4 × NVIDIA H200" in text(analysis)
     assert f"{by_steps.hours:,.1f} hours" in text(analysis)
 

@@ -33,7 +33,7 @@ def test_the_usual_names_are_looked_for(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("JOBCTL_BROWSER", str(other))
     assert find_browser() == str(other)
     monkeypatch.setenv("JOBCTL_BROWSER", "gone")
-    with pytest.raises(UserError, match="and gone is on the PATH"):
+    with pytest.raises(UserError, match="but gone is on the PATH"):
         find_browser()
 
 
@@ -41,7 +41,7 @@ def test_a_browser_that_fails_is_told_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JOBCTL_BROWSER", str(program(tmp_path / "b", "echo no display >&2; exit 3")))
-    with pytest.raises(UserError, match="no picture was made: no display"):
+    with pytest.raises(UserError, match="made no picture: no display"):
         take_picture(tmp_path / "page.html", tmp_path / "x.png")
 
     assert not (tmp_path / "x.png").exists()

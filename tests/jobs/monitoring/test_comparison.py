@@ -118,16 +118,16 @@ def test_words_say_which_way_is_better() -> None:
     chance = Difference(relative=0.001, spreads=0.1, p=0.6, method="groups")
     assert words_of(chance, loss) == "+0.10%, 0.1 spreads: no difference (p 0.6)"
     few = Difference(relative=0.001, spreads=0.1, p=0.6, method="groups", detectable=0.02, repeats=45)
-    power = "these runs would show 2.00%; 0.5% takes 45 runs of each"
+    power = "these runs can show 2.00%; to show 0.5%, use 45 runs of each"
     assert words_of(few, loss) == f"+0.10%, 0.1 spreads: no difference (p 0.6; {power})"
     pairs = Difference(relative=0.001, spreads=0.1, p=0.6, method="pairs", detectable=0.02, repeats=9)
-    assert "0.5% takes 9 pairs" in words_of(pairs, loss)
+    assert "to show 0.5%, use 9 pairs" in words_of(pairs, loss)
     enough = Difference(relative=0.001, spreads=0.1, p=0.6, method="pairs", detectable=0.004, repeats=9)
-    assert words_of(enough, loss).endswith("these runs would show 0.40%)")
+    assert words_of(enough, loss).endswith("these runs can show 0.40%)")
     alone = Difference(relative=0.001, spreads=None, p=None, method="none")
     assert "one run each" in words_of(alone, loss)
     seed = Difference(relative=0.001, spreads=None, p=0.001, method="one seed")
-    assert words_of(seed, loss) == "+0.10%: worse (p 0.001, but of one seed)"
+    assert words_of(seed, loss) == "+0.10%: worse (p 0.001, but only one seed)"
 
 
 def test_machines_get_the_same_figures(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_losses_of_different_validation_sets_get_no_verdict(tmp_path: Path) -> N
     comparison = compared(base + others)
     assert [v.result for v in comparison.verdicts if "loss" in v.result] == ["training loss"]
     (note,) = comparison.notes
-    assert note.endswith("not comparable: val-x of a1, a2, a3; val-y of b1, b2, b3")
+    assert note.endswith("compare their losses: val-x of a1, a2, a3; val-y of b1, b2, b3")
     assert facts(comparison)["notes"] == (note,)
 
 
@@ -171,6 +171,6 @@ def test_other_training_data_give_no_verdict_on_the_training_loss(tmp_path: Path
     )
     comparison = compared([base, other])
     assert [v.result for v in comparison.verdicts if "loss" in v.result] == []
-    assert "The perplexity a byte is comparable" in comparison.notes[0]
-    assert "training data differ" in comparison.notes[1]
+    assert "you can compare the perplexity a byte" in comparison.notes[0]
+    assert "different training data" in comparison.notes[1]
     assert comparison.groups[1].values("perplexity_per_byte") == {1: 3.25}

@@ -51,4 +51,6 @@ def test_columns_are_aligned() -> None:
 
 def test_different_validation_sets_are_told(tmp_path: Path) -> None:
     runs = [member(tmp_path / "a"), member(tmp_path / "b", scored={"set": "val-y"}, settings={"beta1": 0.8})]
-    assert "the validation sets differ, so their losses are not comparable" in text(compared(runs))
+    assert "the runs have different validation sets, so you cannot compare their losses" in text(
+        compared(runs)
+    )

@@ -60,7 +60,7 @@ def test_what_is_whole_in_a_torn_document_is_read(tmp_path: Path, share_kept: fl
     history = read_document(path)
     assert 100 * share_kept - 3 <= history.last_step <= 100 * share_kept + 1
     assert history.max_iters == 2000
-    assert "ends in the middle" in history.notes[0]
+    assert "the file is cut off" in history.notes[0]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"a": 1}', "\x00\xff", "[" * 100_000])

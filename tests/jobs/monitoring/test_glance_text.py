@@ -35,7 +35,7 @@ def test_rows_leave_out_what_is_unknown(tmp_path: Path) -> None:
 
 def test_the_rate_of_the_run_is_not_the_rate_of_its_steps(tmp_path: Path) -> None:
     shown = rows(look(going(tmp_path), goodput=SPENT))
-    assert ("tokens/s", "980 over all the time") in shown
+    assert ("tokens/s", "980 over the whole time") in shown
     assert ("goodput", "97.0% of the wall-clock time") in shown
     assert ("in steps now", "10,240 tokens/s") in shown
 

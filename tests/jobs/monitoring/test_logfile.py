@@ -102,7 +102,7 @@ def test_a_damaged_line_costs_that_line_and_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"".join(lines))
     history = read(tmp_path)
     assert [step.iter for step in history.steps] == [1, 2, 4, 6, 7, 8, 9, 10]
-    assert history.notes == [f"{path}: 2 damaged lines left out"]
+    assert history.notes == [f"{path}: skipped 2 damaged lines"]
 
 
 def test_kinds_and_fields_of_another_version_are_no_damage(tmp_path: Path) -> None:

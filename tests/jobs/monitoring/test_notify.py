@@ -110,7 +110,7 @@ def test_a_command_gets_the_event_on_its_input(tmp_path: Path, seen: Glance) -> 
 def test_a_command_that_fails_or_is_missing_is_said(seen: Glance) -> None:
     program = "import sys; print('no mail today', file=sys.stderr); sys.exit(3)"
     (complaint,) = told(Notify(command=(sys.executable, "-c", program)), seen, {}, "failed")
-    assert complaint.endswith("the command ended with 3: no mail today")
+    assert complaint.endswith("the command failed with exit code 3: no mail today")
     (complaint,) = told(Notify(command=("/no/such/program",)), seen, {}, "failed")
     assert "FileNotFoundError" in complaint
 
@@ -133,8 +133,8 @@ def test_a_slow_receiver_holds_up_nobody(seen: Glance, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Notify(), "nothing to notify"),
-        (Notify(webhook_variable="HOOK"), "HOOK holds no http or https address"),
+        (Notify(), "--notify has no receiver"),
+        (Notify(webhook_variable="HOOK"), "HOOK must hold an http or https address"),
         (Notify(command=("x",), on=("ends",)), "unknown event 'ends'; did you mean 'end'"),
     ],
 )
@@ -150,5 +150,5 @@ def test_a_run_that_has_ended_before_the_first_look_is_told_here_and_not_sent(
     notifier = Notifier(Notify(webhook_variable="HOOK"), said.append, {"HOOK": service.address})
     notifier.see(msgspec.structs.replace(seen, state="failed"))
     notifier.close()
-    assert said == [f"{seen.run} has failed already: nothing is sent"]
+    assert said == [f"{seen.run} has failed already, so no message is sent"]
     assert service.got == []

@@ -100,5 +100,5 @@ def test_a_loss_that_is_no_number_is_left_out(run: Run, loss: object) -> None:
 
 def test_the_rest_of_the_time_is_said_while_it_goes_on() -> None:
     progress = Progress(step=10, steps=7210, loss=4.0, seconds_per_step=0.5)
-    assert in_words(progress, is_going=True) == "step 10 of 7,210 (0%), loss 4.0000, 01:00:00 to go"
+    assert in_words(progress, is_going=True) == "step 10 of 7,210 (0%), loss 4.0000, 01:00:00 left"
     assert in_words(progress, is_going=False) == "step 10 of 7,210 (0%), loss 4.0000"

@@ -65,6 +65,9 @@ def test_all_of_it_is_json(tmp_path: Path) -> None:
 def test_validation_losses_of_different_sets_have_a_note(tmp_path: Path) -> None:
     same = [subject(write_run(tmp_path / name)) for name in ("a", "b")]
     assert page_data(same)["validation_note"] == ""
-    assert "validation sets differ" not in page(same, "now")
+    assert "different validation sets" not in page(same, "now")
     other = subject(write_run(tmp_path / "c", scored={"set": "val-y"}))
-    assert page([*same, other], "now").count('<p class="about">Mind: the validation sets differ') == 1
+    assert (
+        page([*same, other], "now").count('<p class="about">Note: the runs have different validation sets')
+        == 1
+    )

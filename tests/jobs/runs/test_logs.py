@@ -58,7 +58,7 @@ def test_nothing_to_read_says_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the job has not started yet"):
         lines(tmp_path)
     write(tmp_path, 1, "x\n")
-    with pytest.raises(UserError, match=r"no log of rank 7 in .*\n  there are: 1/batch.log"):
+    with pytest.raises(UserError, match=r"no log of rank 7 in .*\n  existing logs: 1/batch.log"):
         lines(tmp_path, rank=7)
 
 

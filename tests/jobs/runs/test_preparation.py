@@ -70,7 +70,7 @@ def test_a_report_that_is_old_tells_no_rate(age: float) -> None:
     now = as_of_now(SAID, age)
     assert (now.workers, now.tokens_per_second, now.bytes_per_second, now.seconds_left) == (0, 0.0, 0.0, None)
     assert (now.tasks_done, now.tokens, now.silent_for) == (1, 5_000_000, age)
-    assert summary(now).endswith(f"5.0 M tokens, no worker reports since {age / 60:,.0f} minutes")
+    assert summary(now).endswith(f"5.0 M tokens, no worker has reported for {age / 60:,.0f} minutes")
 
 
 def test_the_report_of_a_finished_job_does_not_age() -> None:

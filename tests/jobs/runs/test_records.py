@@ -178,13 +178,13 @@ def test_the_keys_of_format_2_are_in_their_sections() -> None:
     ("text", "message"),
     [
         ("{", "here: "),
-        ('{"format": 2, "spec": {"site": 1}}', "here: not a run's record"),
+        ('{"format": 2, "spec": {"site": 1}}', "here: this version cannot read the run's record"),
         ("[]", "here: not a run's record: it has no spec"),
         ('{"spec": 1}', "here: not a run's record: it has no spec"),
-        ('{"format": 99, "spec": {}}', "here: its format is 99, this jobctl reads up to"),
+        ('{"format": 99, "spec": {}}', "here: its format is 99; this jobctl reads formats up to"),
         (
             '{"spec": {"version": "0.0.1"}}',
-            r"here: not a run's record that this version reads: .*jobctl 0\.0\.1 wrote it",
+            r"here: this version cannot read the run's record: .*jobctl 0\.0\.1 wrote it",
         ),
     ],
 )

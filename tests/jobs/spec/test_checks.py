@@ -18,7 +18,7 @@ from tests.jobs.spec.test_resolution import spec_of
         (["block_size=4096"], "longer than the model's max_position_embeddings"),
         (["min_lr=1"], "above learning_rate"),
         (["lr_decay_iters=10"], "before the end of warmup_iters"),
-        (["gpus_per_node=9"], "a node of b200 has 8"),
+        (["gpus_per_node=9"], "a node of b200 has only 8 GPUs"),
         (["gpus_per_node=0"], "gpus_per_node 0 on b200"),
         (["attention_backend=flash_attn_3"], "for Hopper only"),
         (["vocab_size=32000"], "rows in its embedding"),
@@ -104,10 +104,10 @@ def test_hosts_with_arm_processors_take_an_image_of_the_users_or_none(hardware: 
     [
         ("local", 1, "the local target is one machine"),
         ("docker", 1, "the docker target is one machine"),
-        ("k8s", 10_000, "a job on target k8s has at most 10,000"),
-        ("k8s-trainjob", 10_000, "a job on target k8s-trainjob has at most 10,000"),
-        ("slurm", 65_533, "a job on target slurm has at most 65,533"),
-        ("allocation", 65_533, "a job on target allocation has at most 65,533"),
+        ("k8s", 10_000, "a job on target k8s can have at most 10,000 nodes"),
+        ("k8s-trainjob", 10_000, "a job on target k8s-trainjob can have at most 10,000 nodes"),
+        ("slurm", 65_533, "a job on target slurm can have at most 65,533 nodes"),
+        ("allocation", 65_533, "a job on target allocation can have at most 65,533 nodes"),
     ],
 )
 def test_a_job_has_no_more_nodes_than_its_target_can_name(target: str, most: int, words: str) -> None:

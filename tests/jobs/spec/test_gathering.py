@@ -162,4 +162,4 @@ def test_old_names_of_a_site_file_are_read_with_a_word(tmp_path: Path) -> None:
     warnings = old_name_warnings(layers)
     assert len(warnings) == 1
     assert f"{site}:3" in warnings[0]
-    assert "write slurm.partition for partition" in warnings[0]
+    assert "write slurm.partition instead of partition" in warnings[0]

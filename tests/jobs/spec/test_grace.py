@@ -49,9 +49,11 @@ def test_a_short_limit_has_a_shorter_warning(limit: str, grace: int) -> None:
 def test_a_warning_that_the_user_chose_is_kept_or_refused() -> None:
     spec = resolved("time_limit=5:00", "stop_grace_seconds=200").spec
     assert spec.resources.stop_grace_seconds == 200
-    with pytest.raises(UserError, match="stop_grace_seconds 300 leaves nothing of time_limit 5:00") as error:
+    with pytest.raises(
+        UserError, match="stop_grace_seconds 300 leaves no time to run in time_limit 5:00"
+    ) as error:
         resolved("time_limit=5:00", "stop_grace_seconds=300")
-    assert "less than 240 fits" in error.value.hint
+    assert "use less than 240;" in error.value.hint
 
 
 def test_a_job_that_uses_all_of_its_time_needs_no_warning() -> None:

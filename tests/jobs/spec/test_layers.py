@@ -123,7 +123,7 @@ def test_a_section_without_keys_sets_nothing(tmp_path: Path) -> None:
         ("  slurm:\n    qos: a\n    pvc: b\n", ":4: unknown key 'slurm.pvc'"),
         ("  slrum:\n    qos: a\n", ":2: unknown key 'slrum'"),
         ("  seed: 1\n  namespce: a\n", ":3: unknown key 'namespce'; did you mean 'kubernetes.namespace'?"),
-        ("  slurm: gpu\n", ":2: slurm: a section with keys was expected: cluster, "),
+        ("  slurm: gpu\n", ":2: slurm must be a section with keys: cluster, "),
         ("  partition: a\n  slurm:\n    partition: b\n", ":2: slurm.partition is set twice"),
         (
             "  slurm:\n    qos: a\n    spare_nodes: -1\n",

@@ -94,7 +94,7 @@ def test_epochs_need_the_size_of_the_data_set() -> None:
     assert "2 epochs of slimpajama_6b" in resolution.length
     assert "about" not in resolution.length
 
-    with pytest.raises(UserError, match="nothing says how many tokens"):
+    with pytest.raises(UserError, match=r"number of tokens of .* is unknown"):
         resolve(choices, version="1", root="/nfs", dataset_size=lambda spec: None)
 
 
@@ -118,7 +118,7 @@ def test_no_pass_over_the_data_is_refused(epochs: float) -> None:
     "length", [{"epochs": 1e300}, {"epochs": 1.7e308}, {"tokens": "1e308"}, {"tokens": "1e19"}]
 )
 def test_a_length_of_more_steps_than_a_run_can_have_is_refused(length: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="too many: at most 1,000,000,000"):
+    with pytest.raises(UserError, match="the most is 1,000,000,000 steps"):
         training(**length)
 
 

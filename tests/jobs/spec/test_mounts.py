@@ -11,7 +11,7 @@ from jobctl.jobs.spec.mounts import check_places, place_of
 @pytest.mark.parametrize("path", ["/a/b", "/a/b/", "//a//b", "/a/./b", "/a/c/../b"])
 def test_a_place_has_one_spelling(path: str) -> None:
     assert place_of(path) == "/a/b"
-    with pytest.raises(UserError, match="'/x:/a/b:ro' is mounted at /a/b"):
+    with pytest.raises(UserError, match="'/x:/a/b:ro' is already mounted at /a/b"):
         check_places(["/x:/a/b:ro", f"/y:{path}"])
 
 

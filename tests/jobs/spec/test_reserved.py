@@ -41,7 +41,7 @@ def test_what_bash_owns_is_reserved() -> None:
 
 @pytest.mark.parametrize("name", ["UID", "HOSTS", "END", "STOP", "JOB_X", "EXIT_USAGE", "JOB_SRUN_OPTIONS"])
 def test_a_reserved_name_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match=f"env: {name} is a variable of the job's script or of bash"):
+    with pytest.raises(UserError, match=f"env: the job's script or bash sets {name} and needs"):
         spec_of(sets=(f"env.{name}=1",))
 
 

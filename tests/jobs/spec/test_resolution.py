@@ -107,7 +107,7 @@ def test_what_the_hardware_cannot_do_is_switched_off_and_said() -> None:
     result = found(hardware="a100", tier=4)
     assert isinstance(result.spec, TrainSpec)
     assert not result.spec.train.use_fp8
-    assert result.warnings[0] == "limits of a100: use_fp8 is False, though tier or stage asks for True"
+    assert result.warnings[0] == "limits of a100: use_fp8 is False; the tier or the stage asked for True"
 
 
 def test_a_limit_of_a_key_that_no_tier_sets_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,9 +240,9 @@ def test_a_job_may_come_after_a_job_on_a_checkpoint() -> None:
 @pytest.mark.parametrize(
     ("after", "message"),
     [
-        ("r:evil", "--after r:evil: no job on a checkpoint is called 'evil'; did you mean 'eval'"),
-        ("r:", "--after r:: no job on a checkpoint is called ''"),
-        ("r:train", "--after r:train: no job on a checkpoint is called 'train'"),
+        ("r:evil", "--after r:evil: 'evil' is not a job on a checkpoint; did you mean 'eval'"),
+        ("r:", "--after r:: '' is not a job on a checkpoint"),
+        ("r:train", "--after r:train: 'train' is not a job on a checkpoint"),
         (":eval", "run name ''"),
         ("a/b", "run name 'a/b'"),
     ],
@@ -257,7 +257,8 @@ def test_old_flat_keys_are_named_once_for_each_file(tmp_path: Path) -> None:
     file.write_text("summary: old\nsettings:\n  seed: 1\n  partition: gpu\n  mounts: [/a:/a]\n")
     result = found(site=str(file), sets=("account=nlp",))
     assert result.warnings[0] == (
-        f"{file}:4: a site has sections now: write slurm.partition for partition, container.mounts for mounts"
+        f"{file}:4: the keys of a site are in sections now: "
+        "write slurm.partition instead of partition, container.mounts instead of mounts"
     )
     assert len([line for line in result.warnings if str(file) in line]) == 1
     assert result.spec.site.slurm.partition == "gpu"

@@ -17,7 +17,7 @@ def test_a_folder_that_changes_meanwhile_is_not_shipped(tmp_path: Path) -> None:
     ship(tokenizer, tmp_path / "run/tokenizer" / name)
     assert (tmp_path / "run/tokenizer/small/tokenizer.json").read_text() == '{"model": {}}'
     (source / "tokenizer.json").write_text("{}")
-    with pytest.raises(UserError, match="was changed a moment ago"):
+    with pytest.raises(UserError, match="changed during the submission"):
         ship(tokenizer, tmp_path / "run/tokenizer" / name)
 
 

@@ -242,7 +242,7 @@ def test_ctrl_c_ends_the_wait_and_not_the_run(holder: Holder) -> None:
     holder.until(lambda: (holder.root / "runs/kappa/attempts/1.json").is_file(), "an attempt")
     holder.wait_for_lines("kappa", "ready")
     os.killpg(waiter.pid, signal.SIGINT)
-    assert "kappa goes on" in waiter.communicate(timeout=60)[1]
+    assert "kappa continues" in waiter.communicate(timeout=60)[1]
     assert holder.status("kappa").state == "running"
     assert "saved" not in holder.log("kappa")
     TARGET.cancel(holder.read("kappa"))
@@ -268,5 +268,5 @@ def test_without_an_allocation_it_is_refused(holder: Holder, monkeypatch: pytest
         holder.submit("theta", "exit 0")
     assert "salloc" in raised.value.hint
     monkeypatch.setenv("SLURM_JOB_ID", "999999")
-    with pytest.raises(UserError, match="SLURM_JOB_ID is 999999, which Slurm does not know"):
+    with pytest.raises(UserError, match="SLURM_JOB_ID is 999999, but Slurm does not know this job"):
         holder.submit("theta", "exit 0")

@@ -113,7 +113,7 @@ def test_a_resumption_submits_the_script_again(store: DirectoryStore, scheduler:
 def test_one_of_two_resumptions_is_refused(store: DirectoryStore, job: Job) -> None:
     run = store.start(job("true")).run
     (run.path / "attempts/.resuming").mkdir()
-    with pytest.raises(UserError, match="is being resumed by someone else"):
+    with pytest.raises(UserError, match="another process is resuming run"):
         store.resume(run)
 
 
@@ -128,7 +128,7 @@ def test_a_copy_has_every_file(store: DirectoryStore, job: Job, tmp_path: Path) 
     counts = store.collect(run, tmp_path / "copy")
     assert counts == {"files": 2, "copied": 2, "skipped": 0}
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["run.json", "script"]
-    with pytest.raises(UserError, match="is in the run directory itself"):
+    with pytest.raises(UserError, match="is inside the run directory"):
         store.collect(run, run.path)
 
 
@@ -204,7 +204,7 @@ def test_a_run_that_goes_on_is_not_started_twice(
 ) -> None:
     run = store.start(job("true")).run
     scheduler.state = state
-    with pytest.raises(UserError, match="is being resumed by someone else"):
+    with pytest.raises(UserError, match="another process is resuming run"):
         store.resume(run)
     assert len(scheduler.submitted) == 1
 
@@ -214,7 +214,7 @@ def test_a_run_that_another_user_resumed_and_ended_meanwhile_is_looked_at_again(
 ) -> None:
     run = store.start(job("true")).run
     write_attempt(run.path)
-    with pytest.raises(UserError, match="is being resumed by someone else"):
+    with pytest.raises(UserError, match="another process is resuming run"):
         store.resume(run)
     assert len(scheduler.submitted) == 1
     assert store.resume(runs.read_again(run)) == "7"
@@ -272,8 +272,8 @@ def test_a_copy_names_the_first_files_that_it_leaves_out_and_counts_the_others(
     assert store.collect(run, tmp_path / "copy")["skipped"] == 7
     notes = capsys.readouterr().err.splitlines()
     assert len(notes) == 6
-    assert notes[0] == "jobctl: note: left out: 'link-0': a symbolic link"
-    assert notes[-1] == "jobctl: note: left out: 2 more"
+    assert notes[0] == "jobctl: note: skipped: 'link-0': a symbolic link"
+    assert notes[-1] == "jobctl: note: skipped: 2 more"
 
 
 def test_a_copy_to_a_place_that_cannot_be_written_is_said_with_its_path(
@@ -291,5 +291,5 @@ def test_a_link_into_the_run_directory_is_no_place_for_its_copy(
 ) -> None:
     run = store.start(job("true")).run
     (tmp_path / "elsewhere").symlink_to(run.path / "logs")
-    with pytest.raises(UserError, match="is in the run directory itself"):
+    with pytest.raises(UserError, match="is inside the run directory"):
         store.collect(run, tmp_path / "elsewhere")

@@ -57,7 +57,7 @@ def test_the_source_tree_that_a_site_names_is_mounted_and_found_first() -> None:
     ("choices", "message"),
     [
         ({"model": "qwen3_1.8b", "named": {"nodes": 2}}, "one machine"),
-        ({"root": "/a", "sets": ("container.mounts=[/b:/a/]",)}, "is mounted at /a"),
+        ({"root": "/a", "sets": ("container.mounts=[/b:/a/]",)}, "is already mounted at /a"),
         ({"root": "/a:b"}, "cannot mount a path with ':'"),
     ],
 )
@@ -187,7 +187,7 @@ def test_an_engine_that_does_not_say_what_it_is_is_not_taken_for_another(tmp_pat
     silent = f'[ "$1" != {fails} ] || {{ echo "no daemon"; exit 1; }}; {ECHO.format("docker")}'
     done = run_script(rendered(root=str(tmp_path / "root")), fake_engines(tmp_path / "bin", docker=silent))
     assert done.returncode == 2
-    assert f"docker {fails} ended with 1" in done.stderr
+    assert f"docker {fails} failed with exit code 1" in done.stderr
     assert "--user" not in done.stdout
 
 
@@ -222,14 +222,14 @@ def test_a_container_that_cannot_be_asked_for_is_not_gone(
     run = lost_run(tmp_path / "root", monkeypatch, docker=engine)
     (status,) = DOCKER.statuses([run])
     assert status.state == state
-    assert state != "unknown" or status.detail == "docker ps ended with 1: no daemon"
+    assert state != "unknown" or status.detail == "docker ps failed with exit code 1: no daemon"
 
 
 def test_a_container_that_cannot_be_asked_for_is_not_said_to_be_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = lost_run(tmp_path / "root", monkeypatch, docker="echo no daemon >&2; exit 1")
-    with pytest.raises(UserError, match="docker ps ended with 1: no daemon"):
+    with pytest.raises(UserError, match="docker ps failed with exit code 1: no daemon"):
         DOCKER.cancel(run)
 
 

@@ -168,7 +168,7 @@ def test_what_another_host_left_behind_is_lost_when_its_heart_has_stopped(root: 
         LOCAL.cancel(runs.read(root, "r"))
     os.utime(beat, (time.time() - 700,) * 2)
     (status,) = LOCAL.statuses([runs.read(root, "r")])
-    assert (status.state, "no sign of life from elsewhere" in status.detail) == ("lost", True)
+    assert (status.state, "the run on elsewhere has not reported" in status.detail) == ("lost", True)
 
 
 def test_an_attempt_that_was_refused_beside_a_live_one_does_not_speak_for_the_run(

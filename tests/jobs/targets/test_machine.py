@@ -25,9 +25,9 @@ SMALL = Gpu("NVIDIA GeForce RTX 3090", 24.0)
 @pytest.mark.parametrize(
     ("gpus", "said"),
     [
-        ([], "a6000 wants 2 GPUs, this machine has none"),
-        ([A6000], "a6000 wants 2 GPUs, this machine has 1 of them"),
-        ([A6000, SMALL], "a6000 has 48 GiB a GPU, this machine's NVIDIA GeForce RTX 3090 has 24 GiB"),
+        ([], "the job needs 2 GPUs (a6000); this machine has none"),
+        ([A6000], "the job needs 2 GPUs (a6000); this machine has 1"),
+        ([A6000, SMALL], "a GPU of a6000 has 48 GiB; this machine's NVIDIA GeForce RTX 3090 has 24 GiB"),
     ],
 )
 def test_a_machine_that_lacks_what_is_declared_is_refused_in_words(
@@ -103,5 +103,5 @@ def test_a_run_is_not_resumed_on_a_machine_without_its_gpus(
     monkeypatch.setattr(machine, "query", lambda fields: [])
     submit(job("exit 200", hardware="a6000"))
     assert ended(root, "r").state == "stopped"
-    with pytest.raises(UserError, match="a6000 wants 2 GPUs"):
+    with pytest.raises(UserError, match=r"needs 2 GPUs \(a6000\)"):
         resume_run(runs.read(root, "r"))

@@ -118,7 +118,7 @@ def test_runs_of_a_target_whose_package_is_gone_do_not_end_a_list(
     code, out, err = jobctl("list", "--json")
     assert code == 0
     assert [(run["run"], run["state"]) for run in json.loads(out)] == [("u", "finished")]
-    assert "left out:" in err
+    assert "skipped:" in err
     assert "unknown target 'pbs'" in err
 
 
@@ -127,7 +127,7 @@ def test_an_entry_point_that_is_no_entry_says_so(pbs: Path, entry: str) -> None:
     (pbs / "jobctl_pbs/__init__.py").write_text(
         f"from jobctl.jobs.targets.registry import TargetEntry\nENTRY = {entry}\n"
     )
-    with pytest.raises(UserError, match="jobctl_pbs:ENTRY is no TargetEntry of that name"):
+    with pytest.raises(UserError, match="jobctl_pbs:ENTRY is not a TargetEntry with that name"):
         registry.target_entry("pbs")
 
 

@@ -100,7 +100,7 @@ def test_a_worker_that_is_killed_for_memory_names_the_limit(
 
     assert caught.value.message == (
         "a worker was killed by signal 9, and so were its replacements: the kernel killed 4 processes of this job "
-        "for memory: its limit is 1.50 GiB; give the job more memory, or take fewer --workers"
+        "for memory: its limit is 1.50 GiB; give the job more memory, or use fewer --workers"
     )
 
 

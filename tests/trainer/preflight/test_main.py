@@ -44,7 +44,7 @@ def test_a_node_whose_driver_does_not_answer_is_not_one_without_gpus(
     done = run(tmp_path)
     assert done.returncode == 1
     assert "here: its GPUs are not known" in done.stdout
-    assert "PROBLEM: its GPUs are unknown: nvidia-smi ended with 9" in done.stdout
+    assert "PROBLEM: its GPUs are unknown: nvidia-smi failed with exit code 9" in done.stdout
     assert "all is well" not in done.stdout
 
 

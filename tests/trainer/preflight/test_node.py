@@ -45,7 +45,11 @@ def test_a_line_that_is_not_of_a_gpu_is_not_passed_over() -> None:
     ("script", "gpus", "unanswered"),
     [
         ('case $1 in *ecc*) exit 2 ;; *) echo "0, NVIDIA A100-SXM4-80GB, 450.80, 81559, 0" ;; esac', 1, ""),
-        ('echo "NVIDIA-SMI has failed"; exit 9', 0, "nvidia-smi ended with 9: NVIDIA-SMI has failed"),
+        (
+            'echo "NVIDIA-SMI has failed"; exit 9',
+            0,
+            "nvidia-smi failed with exit code 9: NVIDIA-SMI has failed",
+        ),
         ('echo "GPU is lost"', 0, "nvidia-smi answers 'GPU is lost'"),
     ],
 )

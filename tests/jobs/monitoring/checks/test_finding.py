@@ -38,9 +38,9 @@ def test_the_first_line_that_matches_is_the_evidence() -> None:
 
 
 def test_findings_are_sentences_with_what_to_do() -> None:
-    assert text([], 7) == "7 checks, nothing wrong"
+    assert text([], 7) == "7 checks, no problems"
     shown = text([FINDING, FINDING], 7)
     assert shown.startswith(
         "1. It is ill.\n   evidence: seen\n   remedy:   do this\n   more:     docs/monitoring.md"
     )
-    assert shown.endswith("7 checks, 2 with something to say")
+    assert shown.endswith("7 checks, 2 problems")

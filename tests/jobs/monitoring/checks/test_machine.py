@@ -110,7 +110,7 @@ def test_the_driver_is_asked_as_it_answers(tmp_path: Path, monkeypatch: pytest.M
         ),
     )
     program.write_text("#!/bin/sh\necho 'Failed to initialize NVML'\nexit 9\n")
-    assert ask_gpus() == "nvidia-smi ended with 9: Failed to initialize NVML"
+    assert ask_gpus() == "nvidia-smi failed with exit code 9: Failed to initialize NVML"
 
 
 def test_a_rate_is_measured_and_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def test_the_part_to_blame_is_named(tmp_path: Path) -> None:
 def test_a_low_mfu_without_a_better_cause_blames_computation(tmp_path: Path) -> None:
     timed(weak)(tmp_path)
     (finding,) = findings(tmp_path)
-    assert finding.cause == "The MFU is low; compute is to blame."
+    assert finding.cause == "The MFU is low. The cause is: compute."
     assert "MFU 11.0%" in finding.evidence
 
 
@@ -49,7 +49,9 @@ def test_ranks_that_differ_by_little_are_well(tmp_path: Path, slow: float) -> No
 def test_a_straggler_is_named_by_its_rank(tmp_path: Path) -> None:
     slow_rank(tmp_path)
     (finding,) = findings(tmp_path)
-    assert finding.evidence.startswith("rank 2 works longest in 20 of the last 20 intervals, 150.0 ms a step")
+    assert finding.evidence.startswith(
+        "rank 2 is the slowest in 20 of the last 20 intervals: 150.0 ms a step"
+    )
 
 
 @pytest.mark.parametrize("part", ["data_wait", "communication"])
