@@ -58,7 +58,7 @@ def _memory_lines(estimate: Estimate) -> list[str]:
         f"  {estimate.memory_gib['total']:8.2f}  in total; with CUDA and NCCL {estimate.needed_gib:.2f} "
         f"of {estimate.available_gib:.2f}: {verdict}",
         f"  the largest batch_size that fits is {estimate.largest_batch_size}",
-        f"  a save needs {estimate.host_memory_gib:.2f} GiB of host memory a rank",
+        f"  a rank also needs {estimate.host_memory_gib:.2f} GiB of host memory",
     ]
 
     return lines
