@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobctl.jobs.core import layout
@@ -220,11 +221,12 @@ def test_a_run_that_another_user_resumed_and_ended_meanwhile_is_looked_at_again(
     assert store.resume(runs.read_again(run)) == "7"
 
 
-def write_attempt(path: Path) -> None:
-    (path / "attempts/1.json").write_text(
-        '{"attempt": 1, "job_id": "7", "target": "local", "host": "h", "nodes": "h", "pid": 1,'
-        ' "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:01:00Z", "exit_code": 1, "reason": "failed"}'
-    )
+def write_attempt(path: Path, number: int = 1, code: int = 1, **facts: object) -> None:
+    record = {
+        "attempt": number, "job_id": "7", "target": "local", "host": "h", "nodes": "h", "pid": 1,
+        "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:01:00Z", "exit_code": code,
+    }  # fmt: skip
+    (path / f"attempts/{number}.json").write_bytes(msgspec.json.encode(record | facts))
 
 
 LONGER = Edit(settings={"max_iters": 77}, time="2026-01-01T00:00:00Z", after_attempt=0)
@@ -293,3 +295,40 @@ def test_a_link_into_the_run_directory_is_no_place_for_its_copy(
     (tmp_path / "elsewhere").symlink_to(run.path / "logs")
     with pytest.raises(UserError, match="is inside the run directory"):
         store.collect(run, tmp_path / "elsewhere")
+
+
+def test_a_run_waits_for_the_same_runs_when_it_is_resumed_and_its_evaluation_for_none(
+    store: DirectoryStore, scheduler: Scheduler, job: Job
+) -> None:
+    run = store.start(msgspec.structs.replace(job("true"), after=("before",))).run
+    evaluation = store.start(msgspec.structs.replace(job("true", kind="eval"), after=("r",))).run
+    store.resume(run)
+    store.resume(evaluation)
+    assert [(name, after) for name, _, after in scheduler.submitted] == [
+        ("r", ("before",)),
+        ("r:eval", ("r",)),
+        ("r", ("before",)),
+        ("r:eval", ()),
+    ]
+
+
+def test_an_evaluation_without_a_record_of_its_own_is_not_resumed_as_the_training(
+    store: DirectoryStore, scheduler: Scheduler, job: Job
+) -> None:
+    store.start(job("true"))
+    evaluation = store.start(job("true", kind="eval")).run
+    layout.record_file(evaluation.path, "eval").unlink()
+    with pytest.raises(UserError, match="r:eval has no record to resume from") as refused:
+        store.resume(evaluation)
+    assert refused.value.code == 1
+    assert len(scheduler.submitted) == 2
+
+
+def test_a_sweep_of_which_one_task_failed_is_no_finished_step_of_a_pipeline(
+    store: DirectoryStore, job: Job
+) -> None:
+    run = store.start(job("true")).run
+    write_attempt(run.path, 1, code=0, reason="finished", task=0, tasks=2, step="sweep")
+    write_attempt(run.path, 2, code=1, reason="failed", task=1, tasks=2, step="sweep")
+    assert runs.recorded_status(runs.read_again(run)).state == "finished"
+    assert store.state(job("true")) == "failed"

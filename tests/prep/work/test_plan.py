@@ -84,3 +84,18 @@ def test_the_plan_does_not_depend_on_the_order_in_which_a_node_lists_the_files()
     manifest = Manifest(tuple(SourceFile(path=name, size=60, sha256="") for name in names))
     sources = [Source(name, Path(name)) for name in names]
     assert plan(manifest, sources, 100) == plan(manifest, sources[::-1], 100)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.parquet", "a.txt"])
+def test_a_large_file_that_can_only_be_read_from_its_beginning_is_one_piece(name: str) -> None:
+    """A cut through compressed bytes would make every later line garbage."""
+    assert units({name: 900}, 100) == [[(name, 0, 0)]]
+
+
+def test_the_last_piece_of_a_large_file_shares_its_unit_with_the_next_file() -> None:
+    """It has 84 bytes, and not those of the whole file."""
+    assert units({"c.jsonl": 250, "d.txt": 10}, 100) == [
+        [("c.jsonl", 0, 83)],
+        [("c.jsonl", 83, 166)],
+        [("c.jsonl", 166, 250), ("d.txt", 0, 0)],
+    ]
