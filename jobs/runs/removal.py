@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from jobctl.jobs.core import layout
+from jobctl.jobs.core.errors import UserError
 
 
 def size_of(run: Path, checkpoints: bool) -> int:
@@ -30,11 +31,20 @@ def size_of(run: Path, checkpoints: bool) -> int:
 def remove(run: Path, checkpoints: bool) -> None:
     """Remove a run directory, or its checkpoints alone. Follow no link.
 
-    Rename the folder first, so that an interrupted removal leaves no run with half of its files.
+    Rename the folder first, so that an interrupted removal leaves no run with half of its files. Raises
+    UserError if the folder is a link.
     """
     folder = layout.checkpoints_dir(run) if checkpoints else run
     if not folder.is_dir():
         return
+
+    # The user who made the link decides about the files behind it.
+    if folder.is_symlink():
+        raise UserError(
+            f"{folder} is a symbolic link to {os.readlink(folder)}; jobctl removes nothing behind a link",
+            hint="remove that folder and the link yourself",
+            code=1,
+        )
 
     aside = folder.with_name(f".{folder.name}.removed")
     # Remove the rest of an interrupted removal: otherwise the rename would fail.

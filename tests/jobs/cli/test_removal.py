@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -107,6 +108,27 @@ def test_prune_removes_what_is_old_or_ended_so(
     out = jobctl("prune", *words, "--yes", "--json")[1]
     assert {removal["run"] for removal in json.loads(out)["removed"]} == gone
     assert {path.name for path in (root / "runs").iterdir()} == {"bad", "old", "new"} - gone
+
+
+def test_checkpoints_behind_a_link_stay_and_the_other_runs_are_pruned(
+    jobctl: Invoke, root: Path, job: Job, tmp_path: Path
+) -> None:
+    linked = ended(job, "linked").path / "checkpoints"
+    other = ended(job, "other").path / "checkpoints"
+    disk = tmp_path / "large-disk"
+    (disk / "step-1").mkdir(parents=True)
+    shutil.rmtree(linked)
+    linked.symlink_to(disk)
+
+    code, out, err = jobctl("prune", "--older-than", "0", "--checkpoints", "--yes")
+    assert (code, out[:14]) == (0, "removed 1 run,")
+    assert f"skipped: {linked} is a symbolic link" in err
+    assert (disk / "step-1").is_dir()
+    assert not other.exists()
+
+    code, _, err = jobctl("delete", "linked", "--checkpoints", "--yes")
+    assert (code, f"{linked} is a symbolic link" in err) == (1, True)
+    assert linked.is_symlink()
 
 
 def test_prune_wants_to_know_which(jobctl: Invoke, root: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.runs.removal import remove, size_of
 
 
@@ -50,6 +51,19 @@ def test_the_checkpoints_alone_are_counted_and_removed(run: Path) -> None:
     remove(run, True)
     assert [path.name for path in run.iterdir()] == ["run.json"]
     assert (size_of(run, False), size_of(run, True)) == (10, 0)
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_folder_that_is_a_link_stays_with_all_behind_it(run: Path, checkpoints: bool) -> None:
+    folder = run / "checkpoints" if checkpoints else run
+    elsewhere = run.parents[1] / "large-disk"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    before = sorted(run.parents[1].rglob("*"))
+    with pytest.raises(UserError, match=r"is a symbolic link to .*large-disk; jobctl removes nothing"):
+        remove(run, checkpoints)
+
+    assert sorted(run.parents[1].rglob("*")) == before
 
 
 @pytest.mark.parametrize(("checkpoints", "name"), [(False, ".r.removed"), (True, ".checkpoints.removed")])
