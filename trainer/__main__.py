@@ -73,6 +73,7 @@ def run(options: Options) -> int:
         logging.getLogger("jobctl.trainer").error("%s", error)
         return error.code
     except BaseException as error:
+        # The whole story goes into this rank's log, and one line to the console.
         traceback.print_exc()
         where = rank_log(options.records, attempt, world.rank)
         console.line(f"rank {world.rank} failed: {type(error).__name__}: {error}\n  its log: {where}")
@@ -124,6 +125,7 @@ def refuse(error: UserError) -> int:
 
 if __name__ == "__main__":
     exit_code = main(sys.argv[1:])
+    # os._exit flushes nothing by itself.
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -54,6 +54,7 @@ class World:
         if self.control is None:
             return flag
 
+        # Over gloo and the CPU's memory: NCCL would queue this behind the kernels of the step.
         vote = torch.tensor([int(flag)])
         dist.all_reduce(vote, op=dist.ReduceOp.MAX, group=self.control)
         return bool(vote.item())
@@ -68,6 +69,7 @@ class World:
             return [value]
 
         values: list[Any] = [None] * self.size
+        # Pickles of other ranks are safe: all ranks run the same program of the same user.
         dist.all_gather_object(values, value, group=group or self.control)
         return values
 
@@ -84,6 +86,7 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cpu" or not available:
         return torch.device("cpu")
 
+    # torchrun counts the ranks of this node, and CUDA the GPUs that this job may use.
     index = int(os.environ.get("LOCAL_RANK", "0"))
     if index >= torch.cuda.device_count():
         raise UserError(
@@ -106,9 +109,11 @@ def join(wanted_device: str, timeout_seconds: int) -> World:
         return World(rank=0, size=1, device=device)
 
     timeout = datetime.timedelta(seconds=timeout_seconds)
+    # Tensors of the host go over gloo, and those of a GPU over NCCL.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timeout)
 
+    # Every rank makes both groups, and in this order: making a group is a collective.
     return World(
         rank=dist.get_rank(),
         size=size,
@@ -165,6 +170,7 @@ def distribute(model: nn.Module, sharding: Sharding, world: World, dtype: torch.
         )
 
     mesh = init_device_mesh(world.device.type, (world.size,))
+    # Sums of many ranks in bfloat16 would lose small gradients, so gradients are reduced in float32.
     policy = MixedPrecisionPolicy(
         param_dtype=None if dtype is torch.float32 else dtype, reduce_dtype=torch.float32
     )
@@ -195,6 +201,7 @@ def gradient_sync(model: nn.Module, sharding: Sharding, last: bool) -> Iterator[
 
     With ZeRO-1 gathered weights stay as well.
     """
+    # DDP reduces in each backward pass unless it is told not to.
     if isinstance(model, DistributedDataParallel) and not last:
         with model.no_sync():
             yield
@@ -203,6 +210,7 @@ def gradient_sync(model: nn.Module, sharding: Sharding, last: bool) -> Iterator[
 
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(last)
+        # With ZeRO-1 the weights stay the same until the update, so they are gathered once a step.
         model.set_reshard_after_backward(last or sharding == "fsdp")
 
     yield
@@ -213,6 +221,7 @@ def autocast(
 ) -> contextlib.AbstractContextManager[Any]:
     """Use lower-precision products, unless a ``fully_shard`` policy already does."""
     enabled = dtype is not torch.float32 and sharding in ("none", "ddp")
+    # torch looks at the type even if autocast is off, and float32 is none that it accepts.
     return torch.autocast(device.type, dtype=dtype if enabled else torch.bfloat16, enabled=enabled)
 
 

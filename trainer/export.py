@@ -56,6 +56,7 @@ def export_hf(
     # An export that was killed has left it.
     shutil.rmtree(partial, ignore_errors=True)
 
+    # Everything is written aside. What fails in the middle leaves no folder that looks whole.
     try:
         partial.mkdir(parents=True)
         token_ids = copy_tokenizer(tokenizer, partial) if tokenizer is not None else {}
@@ -65,6 +66,7 @@ def export_hf(
         # Durable before the rename, by which the folder appears.
         sync_folder(partial)
         partial.rename(output)
+        # A new name is durable only with the folder that holds it.
         sync_folder(output.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -89,10 +91,12 @@ def make_durable(path: Path) -> None:
 def copy_tokenizer(source: Path, target: Path) -> dict[str, int | None]:
     """Copies the tokenizer's files; returns what ``special_token_ids`` reads in them."""
     present = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
+    # One of these three is what a tokenizer is loaded from. The others only describe it.
     if not any(path.name in ("tokenizer.json", "tokenizer.model", "vocab.json") for path in present):
         raise UserError(f"{source} holds no tokenizer", hint="give the folder of tokenizer.json")
 
     for path in present:
+        # A link of somebody else could lead to a private file, which would be copied with the weights.
         check_link(path)
         shutil.copyfile(path, target / path.name)
         make_durable(target / path.name)
@@ -109,6 +113,7 @@ def tokenizer_of(run: Path) -> Path | None:
     if state is None or not state.tokenizer:
         return None
 
+    # A run lies in ROOT/runs, and the tokenizers lie beside that folder.
     roots = [run.resolve().parent.parent]
     if os.environ.get("JOBCTL_ROOT"):
         roots.append(Path(os.environ["JOBCTL_ROOT"]))
@@ -125,11 +130,13 @@ def special_token_ids(tokenizer: Path) -> dict[str, int | None]:
     vocabulary = read_json(tokenizer / "tokenizer.json")
     pieces = vocabulary.get("model", {}).get("vocab", {})
     ids = dict(pieces) if isinstance(pieces, dict) else {}  # unigram models have a list of pairs
+    # Special tokens are mostly not in the vocabulary itself, and those in both lists have one id.
     ids.update({entry["content"]: entry["id"] for entry in vocabulary.get("added_tokens", [])})
     found: dict[str, int | None] = {}
 
     for kind in ("bos", "eos"):
         token = named.get(f"{kind}_token")
+        # Some files write the token as a text, others as an object with its options.
         text = token.get("content") if isinstance(token, dict) else token
         found[f"{kind}_token_id"] = ids.get(text)
 
@@ -193,6 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     output = options.output or export_dir(options.run, options.format)
     try:
+        # Read before anything is written, so that a damaged checkpoint leaves no folder.
         config, state = load_model_weights(options.run, chosen_checkpoint(options))
         tokenizer = options.tokenizer or tokenizer_of(options.run)
         export_hf(config, state, output, tokenizer, options.dtype)

@@ -58,6 +58,7 @@ LINGER_SECONDS = 5.0
 def main(arguments: Sequence[str]) -> int:
     """Start the ranks of this node, wait for them, and return one exit code for all."""
     torchrun_options, trainer_options = split(arguments)
+    # Before all else: the ranks count their start from here.
     os.environ[LAUNCHED_AT] = str(time.time())
     try:
         options = None if {"-h", "--help"} & set(trainer_options) else parse(trainer_options)
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str]) -> int:
         print(error_text(error), file=sys.stderr)
         return error.code
 
+    # The kernel's counter may hold kills of earlier programs, so it is read before the ranks start.
     memory = memory_kill.watch()
     job = Job(options, stop, memory, most_restarts(torchrun_options, parsed))
     code = run_cached(parsed, job)
@@ -134,6 +136,7 @@ def run_cached(parsed: argparse.Namespace, job: Job) -> int:
     with contextlib.closing(NoteFolder()) as folder:
         code = run_in_place(parsed, job, folder)
 
+    # Only after the last restart: a restarted rank uses the kernels that the dead one has compiled.
     if cache:
         cache.close(code)
 
@@ -149,6 +152,7 @@ def run_in_place(parsed: argparse.Namespace, job: Job, folder: NoteFolder) -> in
     while True:
         raised = run_ranks(again(parsed, restarts))
         died = time.time()
+        # Before a restart, whose ranks write notes under the same names.
         notes = folder.take()
         code = exit_code(raised, notes)
 
@@ -169,6 +173,7 @@ def run_in_place(parsed: argparse.Namespace, job: Job, folder: NoteFolder) -> in
             linger(parsed, code)
             return code
 
+        # The error's traceback keeps torchrun's frames alive, and with them the store of the last meeting.
         del raised
         restarts += 1
         patience = died + MEETING_SECONDS

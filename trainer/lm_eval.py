@@ -77,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"the program '{options.harness}' does not exist", hint=INSTALL)
 
         with exported(options) as folder:
+            # Inside the block, because the folder is removed at its end.
             command = harness_command(harness, folder, options.dtype, options.tasks, rest)
             return subprocess.run(command, check=False).returncode
     except UserError as error:

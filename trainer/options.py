@@ -88,6 +88,7 @@ def parse(arguments: Sequence[str]) -> Options:
     """Return the command line as Options. Raises UserError for an unknown flag or an invalid value."""
     found = pairs(arguments, OWN_FLAGS, STANDALONE)
     own = {name: text for name, text in found if name in OWN_FLAGS}
+    # An empty value comes from a script whose variable is not set, and is as wrong as none.
     if not own.get("run_dir"):
         raise UserError("--run_dir is missing", hint="--run_dir DIR says where checkpoints and metrics go")
 
@@ -141,6 +142,7 @@ def parse_sources(text: str) -> tuple[Source, ...]:
 
     for part in text.split(","):
         path, equals, weight = part.rpartition("=")
+        # A folder may have an equals sign in its name, and then no number follows it.
         try:
             share = float(weight) if equals else 1.0
         except ValueError:
@@ -160,6 +162,7 @@ def resolve(options: Options, recorded: Recipe | None) -> Recipe:
 
     Raises UserError where neither says what to train, or the whole does not fit together.
     """
+    # The command line's model wins, then the checkpoint's. Sizes alone come last.
     if options.model:
         entry = load_model(options.model)
         name = entry.name
@@ -176,6 +179,7 @@ def resolve(options: Options, recorded: Recipe | None) -> Recipe:
     else:
         raise UserError("--model is missing", hint="jobctl catalog list models shows all models")
 
+    # Either all data sets of the command line or all of the checkpoint, but no mixture of both.
     sources = options.sources or (recorded.sources if recorded else ())
     if not sources:
         raise UserError(
@@ -187,6 +191,7 @@ def resolve(options: Options, recorded: Recipe | None) -> Recipe:
     train = msgspec.structs.replace(
         train, **other_sharding_off(options.flags), **chosen(options.flags, TrainConfig)
     )
+    # Checked as a whole at the end, because flags of both may only fit together.
     check(model, train)
 
     return Recipe(name, model, train, sources)

@@ -66,6 +66,7 @@ def products(device: torch.device, lasting: float) -> dict[str, float]:
     for rows, summed, columns in PRODUCTS if on_gpu else CPU_PRODUCTS:
         left = torch.randn(rows, summed, device=device, dtype=dtype)
         right = torch.randn(columns, summed, device=device, dtype=dtype)
+        # Bound as defaults, because the loop gives both names other tensors.
         elapsed = seconds_of(lambda a=left, b=right: a @ b.t(), device, lasting)  # type: ignore[misc]
         rates[f"{rows}x{summed}x{columns}"] = 2 * rows * summed * columns / elapsed / 1e12
 
@@ -116,6 +117,7 @@ def copies(device: torch.device, lasting: float) -> dict[str, float]:
     """Return TB/s, read and written, of copies by their bytes."""
     rates = {}
     for count in COPIES if device.type == "cuda" else CPU_COPIES:
+        # Written once: memory that was never touched has no pages yet, and copies too fast.
         source = torch.empty(count, dtype=torch.uint8, device=device).fill_(1)
         target = torch.empty_like(source)
         elapsed = seconds_of(lambda a=source, b=target: b.copy_(a), device, lasting)  # type: ignore[misc]

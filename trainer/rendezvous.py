@@ -59,6 +59,7 @@ def prepare(parsed: argparse.Namespace) -> None:
     parsed.local_addr = parsed.local_addr or address
     _choose_interfaces(interface, address)
 
+    # The first node listens only when torchrun has started, and must not wait for itself.
     if not first:
         wait_for(host, port)
 
@@ -95,6 +96,7 @@ def interface_address(interface: str) -> str:
                 code=1,
             ) from None
 
+    # The structure ifreq: 16 bytes of name, then a sockaddr_in, whose address is at its bytes 4 to 7.
     return socket.inet_ntoa(answer[20:24])
 
 
@@ -116,6 +118,7 @@ def address_towards(host: str, port: int) -> str:
     Raises UserError without a route.
     """
     try:
+        # A datagram socket sends nothing to connect. The kernel only chooses the route.
         family, kind, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
             probe.connect(target)

@@ -36,6 +36,7 @@ def choose_token(logits: Tensor, temperature: float, top_k: int, generator: torc
     ``temperature`` 0 takes the likeliest; ``top_k`` above 0 draws among that many likeliest (Fan et al.
     2018).
     """
+    # A temperature of 0 cannot be divided by, and its limit is the likeliest token.
     if temperature == 0.0:
         return logits.argmax(-1, keepdim=True)
 
@@ -43,6 +44,7 @@ def choose_token(logits: Tensor, temperature: float, top_k: int, generator: torc
     least = torch.finfo(torch.float32).tiny
     values = logits.float()
     scaled = (values - values.amax(-1, keepdim=True)) / max(temperature, least)
+    # Values equal to the last of the top k stay too, so ties do not depend on their order.
     if 0 < top_k < scaled.shape[-1]:
         scaled = scaled.masked_fill(scaled < scaled.topk(top_k).values[:, -1:], float("-inf"))
 
@@ -78,6 +80,7 @@ def generate(
     tokens = prompt
 
     for _ in range(max_new_tokens):
+        # The first pass reads the prompt, each later one only the newest token.
         hidden = model.hidden_states(tokens, cache=cache)[:, -1]
         tokens = choose_token(hidden @ weight.t(), temperature, top_k, generator)
         yield tokens
@@ -100,6 +103,7 @@ class Text:
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"{file} cannot be read: {error}", hint="fetch the tokenizer again") from error
 
+        # A tokenizer without an end has None, which no token equals.
         self.end = special_token_ids(folder)["eos_token_id"]
 
     def encode(self, prompt: str, vocab_size: int) -> Tensor:
@@ -108,6 +112,7 @@ class Text:
         if not ids:
             raise UserError("the prompt has no token", hint="give --prompt some text")
 
+        # On a GPU such an id would end in an assertion without a place.
         if max(ids) >= vocab_size:
             raise UserError(
                 f"the tokenizer gives token {max(ids)}, but the model has {vocab_size} tokens",
@@ -162,6 +167,7 @@ def sample(options: argparse.Namespace) -> str:
         raise UserError(f"--seed={options.seed}: expected a number from 0 to 2^63 - 1")
 
     device = choose_device(options.device)
+    # Only a folder of transformers has a config.json at its top.
     theirs = (options.run / "config.json").is_file()
     which = chosen_checkpoint(options)
     config, state = load_hf(options.run) if theirs else load_model_weights(options.run, which)

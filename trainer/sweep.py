@@ -74,6 +74,7 @@ class Sweep:
 
     def end(self, number: int, _: FrameType | None) -> None:
         """Begin no other trial, and end the one at work."""
+        # The mark comes first: after the launcher that ends now, no other one may begin.
         self.ended = True
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
@@ -102,6 +103,7 @@ class Sweep:
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         code, late = self.launched(trial, folder)
+        # A trial that a signal cut short says nothing about its setting. The next attempt repeats it.
         if self.ended:
             return None
 
@@ -109,7 +111,9 @@ class Sweep:
             return self.word_of_the_first(trial)
 
         outcome = judged(self.plan, trial, self.micro_steps, self.attempt, code, late, folder)
+        # The seconds include the start of the ranks, for which a job's time limit must have room, too.
         outcome = msgspec.structs.replace(outcome, seconds=round(time.monotonic() - began, 1))
+        # Written before it is printed: the other nodes wait for the file.
         write_outcome(self.run, outcome)
         print(line(self.plan, outcome), flush=True)
 
@@ -174,6 +178,7 @@ def end_process(process: subprocess.Popen[bytes]) -> int:
 def leads(launch: Sequence[str]) -> bool:
     """Return whether this node is the first of the job, by torchrun's options and the script's variable."""
     words = [*launch, os.environ.get("PET_RDZV_CONF", "")]
+    # A command that names no rank and no host is that of a single node, which leads.
     others = any(re.fullmatch(r"--node_rank=[1-9]\d*", word) for word in words)
     return not others and "is_host=0" not in words
 
@@ -184,6 +189,7 @@ def judged(
     """Return the result of a trial, from its exit code and the files of its ranks."""
     status: Status = "fits"
     reason = ""
+    # Lateness comes first, for a launcher that was ended has a misleading exit code.
     if late:
         status = "failed"
         reason = f"not done within {plan.seconds} s"
@@ -232,6 +238,7 @@ def measured(records: Sequence[Record], trial: Trial) -> dict[str, float]:
 
     steps = sum(record["steps"] for record in steady)
     milliseconds = sum(record["dt_ms"] * record["steps"] for record in steady)
+    # Weighted with the time of each interval, for intervals may be of different lengths.
     tokens = sum(record["tokens_per_sec"] * record["dt_ms"] * record["steps"] for record in steady)
     facts["step_ms"] = round(milliseconds / steps, 3)
     facts["tokens_per_second"] = round(tokens / milliseconds, 1)
@@ -271,6 +278,7 @@ def main() -> int:
     options, launch = parse_command(own)
     plan = msgspec.json.decode(options.plan, type=Plan)
     sweep = Sweep(plan, launch, trainer, parse(trainer))
+    # Before the first trial, because a job may be cancelled at any moment.
     signal.signal(signal.SIGTERM, sweep.end)
     signal.signal(signal.SIGINT, sweep.end)
 

@@ -63,6 +63,7 @@ class Checkpointer:
         self.memory_budget = memory_budget
         self.beat = beat
         self.on_saved: Callable[[Report], None] = lambda report: None
+        # Taken late: an evaluation saves nothing, and needs no memory for copies.
         self._staging: Staging | None = None
         self._thread: threading.Thread | None = None
         self._current: Save | None = None
@@ -80,6 +81,7 @@ class Checkpointer:
 
         # No rank may write before rank 0 has cleared: it would lose its files.
         self.world.barrier()
+        # Taking the memory is slow, so it begins now and not at the first save.
         self.staging()
 
     def staging(self) -> Staging:
@@ -144,6 +146,7 @@ class Checkpointer:
         begun = time.perf_counter()
         tensors = select(self.tensors(), holds)
         share = self._share(tensors)
+        # Weights alone have a name of their own, so that no resume takes them for a checkpoint.
         folder = publication.folder if holds == "everything" else publication.weights_folder
         save = Save(
             state=state,
@@ -203,12 +206,14 @@ class Checkpointer:
             save.copied.set()
 
         # Every rank comes here, also after a failure, because the other ranks wait for its answer.
+        # In a group of its own, because the main thread may be in a collective of the training now.
         outcomes = self.world.gathered((error, written, save.pause_seconds), group=self.world.saving)
         if self.world.is_main:
             error = "; ".join(sorted({problem for problem, _, _ in outcomes if problem}))
             segments = [segment for _, part, _ in outcomes for segment in part]
             error = error or self._publish(save, segments, max(pause for _, _, pause in outcomes))
             if error:
+                # All ranks have answered, so none of them still writes into the folder.
                 shutil.rmtree(save.temporary, ignore_errors=True)
                 log.warning("checkpoint of step %d FAILED, training continues: %s", save.state.step, error)
 
@@ -226,6 +231,7 @@ class Checkpointer:
     def _publish(self, save: Save, written: Written, pause: float) -> str:
         """Do the part of rank 0. Return the error, or an empty text."""
         try:
+            # The rename comes last: a folder with the final name is always complete.
             write_small_files(save, written)
             publication.publish(save.final, latest=save.holds == "everything", best=save.best)
             report = Report(

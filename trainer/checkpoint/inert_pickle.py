@@ -33,6 +33,7 @@ class Inert(metaclass=Sealed):
     """An object of the file: its arguments, and its state."""
 
     def __init__(self, *arguments: object) -> None:
+        # Kept and never used: a constructor that does nothing cannot be misused.
         self.arguments = arguments
         self.state: Any = None
 
@@ -96,6 +97,7 @@ def size(values: object) -> tuple[int, ...]:
 
 def integers(values: object) -> tuple[int, ...]:
     """Return a tuple of integers. Raises UnpicklingError for anything else."""
+    # A bool is an int for isinstance, so the exact type is compared.
     if not isinstance(values, (tuple, list)) or not all(type(value) is int for value in values):
         raise pickle.UnpicklingError("a size is not made of integers")
     return tuple(values)
@@ -152,6 +154,7 @@ DTYPE_NAMES: dict[tuple[str, str], object] = {
 }
 
 METADATA = "torch.distributed.checkpoint.metadata"
+# Pairs of module and name are compared whole. A prefix would also admit functions beside these.
 TABLE_NAMES: Names = DTYPE_NAMES | {
     (METADATA, "Metadata"): Metadata,
     (METADATA, "TensorStorageMetadata"): TensorMetadata,
@@ -204,6 +207,7 @@ class InertUnpickler(pickle.Unpickler):
 
     def persistent_load(self, identifier: object) -> Storage:
         """Return a storage of the archive: ("storage", its type, the entry's name, a device, its elements)."""
+        # torch.save writes a storage as a reference of this form. Any other form is not ours.
         match identifier:
             case ("storage", torch.dtype() as dtype, str() as key, str(), int() as elements):
                 return Storage(dtype, key, elements)

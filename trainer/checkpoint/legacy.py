@@ -70,6 +70,7 @@ def convert_table(folder: Path, metadata: inert.Metadata) -> Table:
 
     A wrong record can raise any error; ``inert.load`` turns it into Damaged.
     """
+    # The old format keeps the places apart from the chunks. Name and offset join them.
     places: dict[tuple[str, tuple[int, ...]], inert.StorageInfo] = {}
     for index, info in metadata.field("storage_data").items():
         places[index.field("fqn"), inert.integers(index.field("offset"))] = info
@@ -117,10 +118,12 @@ class OpenFiles:
 
     def __getitem__(self, name: str) -> BinaryIO:
         if name not in self.files:
+            # The name comes from the file, and must not lead to another folder.
             if name != Path(name).name:
                 raise Damaged([f"{METADATA_FILE}: {name!r} is no name of a file beside it"])
 
             with open_regular(self.folder / name) as descriptor:
+                # A second descriptor, because the first one is closed at the end of this block.
                 self.files[name] = open(os.dup(descriptor), "rb")  # noqa: SIM115 - closed by __exit__
 
         return self.files[name]
@@ -159,6 +162,7 @@ class Window(io.RawIOBase):
     def read(self, count: int | None = -1) -> bytes:
         rest = max(0, self.length - self.position)
         wanted = rest if count is None or count < 0 else min(count, rest)
+        # pread moves no position of the file, so several windows can share its descriptor.
         data = os.pread(self.file.fileno(), wanted, self.begin + self.position)
         self.position += len(data)
         return data
@@ -168,24 +172,29 @@ def locate_tensor(archive: Window, file: str, dtype: torch.dtype, shape: tuple[i
     """Return the begin and the end, in the file, of the elements of the one tensor in a ``torch.save`` archive."""
     with zipfile.ZipFile(archive) as entries:
         names = entries.namelist()
+        # torch.save puts all entries into one folder, whose name differs from file to file.
         folder = names[0].partition("/")[0]
         pickled = read_entry(entries, f"{folder}/data.pkl", file)
+        # The elements are read as raw bytes, so the writer's byte order must be ours.
         if f"{folder}/byteorder" in names and read_entry(entries, f"{folder}/byteorder", file) != b"little":
             raise Damaged([f"{file}: it was written by a machine of another byte order"])
 
         tensor = inert.load(pickled, inert.ARCHIVE_NAMES, file, lambda content: content)
         check_tensor(tensor, file, dtype, shape)
         data = entries.getinfo(f"{folder}/data/{tensor.storage.key}")
+        # For the same reason they must not be compressed.
         if data.compress_type != zipfile.ZIP_STORED:
             raise Damaged([f"{file}: a tensor is compressed"])
 
     # The header of an entry may have other extra fields than the directory at the end of the archive.
     archive.seek(data.header_offset)
+    # A zip entry's local header has the lengths of its name and its extra field at bytes 26 and 28.
     header = archive.read(LOCAL_HEADER)
     name_length = int.from_bytes(header[26:28], "little")
     extra_length = int.from_bytes(header[28:30], "little")
     elements = data.header_offset + LOCAL_HEADER + name_length + extra_length
 
+    # The offset of a tensor counts elements of its storage.
     begin = archive.begin + elements + tensor.offset * dtype.itemsize
 
     return begin, begin + torch.Size(shape).numel() * dtype.itemsize
@@ -205,6 +214,7 @@ def check_tensor(tensor: object, file: str, dtype: torch.dtype, shape: tuple[int
         raise Damaged([f"{file}: an archive holds something other than a tensor"])
 
     elements = torch.Size(shape).numel()
+    # A transposed tensor has the same shape, and its bytes would be read in the wrong order.
     in_order = contiguous_stride(shape)
     fits = tensor.offset >= 0 and tensor.offset + elements <= tensor.storage.elements
     strides_agree = all(

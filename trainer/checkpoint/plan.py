@@ -106,11 +106,13 @@ def share_of_rank(tensors: Mapping[str, torch.Tensor], rank: int, ranks: int) ->
 
         # Pieces are divided and not tensors, so that several ranks write one huge embedding.
         for piece in pieces:
+            # The rank with the least so far gets the piece. All ranks count alike, so all come to the same.
             writer = load.index(min(load))
             load[writer] += piece.bytes
             if writer == rank:
                 share.append(piece)
 
+    # A tensor with a dimension of 0 has pieces without bytes, which need no segment.
     return [piece for piece in share if piece.bytes]
 
 

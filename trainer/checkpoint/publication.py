@@ -39,6 +39,7 @@ def steps(run: Path) -> list[int]:
     """Return the steps of all named checkpoints, ascending."""
     if not checkpoints_dir(run).is_dir():
         return []
+    # The whole name must match: unfinished and damaged folders have other names, and do not count.
     matches = (STEP.fullmatch(path.name) for path in checkpoints_dir(run).iterdir())
     return sorted(int(match[1]) for match in matches if match)
 
@@ -57,6 +58,7 @@ def pointed_folder(run: Path, pointer: str) -> Path | None:
     except Damaged:
         return None
 
+    # The name comes from a file that anybody may have edited, and must not lead elsewhere.
     if not STEP.fullmatch(name) and not WEIGHTS.fullmatch(name):
         return None
 

@@ -75,6 +75,7 @@ def read_tensors_into(
     with ThreadPoolExecutor(READERS, thread_name_prefix="checkpoint-reader") as readers:
         problems = list(readers.map(lambda transfer: carry_out(folder, transfer, buffers, beat), transfers))
 
+    # Only after all segments are read, of which a tensor may have several.
     for part, target in converted:
         part.copy_(target)
 
@@ -128,6 +129,7 @@ def carry_out(
     except OSError as error:
         return f"{segment.file}: {error.strerror}"
 
+    # Segments of the older format have no sum. Their files are checked elsewhere.
     if segment.xxh3_128 and digest.hexdigest() != segment.xxh3_128:
         return (
             f"{segment.file}: bytes {segment.begin} to {segment.end} ({transfer.name}): "

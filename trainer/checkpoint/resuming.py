@@ -74,6 +74,7 @@ def load(
         live[name].copy_(value)
 
     stored = {name: tensor for name, tensor in live.items() if name in contents.table.tensors}
+    # All ranks hear of a wrong byte that one has read, and try the checkpoint before it together.
     problems = world.gathered(read_tensors_into(contents.folder, contents.table, stored, beat))
     if any(problems):
         raise Damaged(sorted({line for lines in problems for line in lines}))

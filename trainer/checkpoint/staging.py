@@ -64,6 +64,7 @@ class Staging:
                 locked_limit(),
             )
 
+            # From now on saves read the live tensors. Too little memory for copies must not end a training.
             self.arena = None
 
     def wait(self) -> None:
@@ -83,6 +84,7 @@ class Staging:
 
     def snapshot(self, tensors: Mapping[str, torch.Tensor], share: Iterable[Rows]) -> Snapshot:
         """Copy the rows of ``share``. On return the live tensors may change, unless the snapshot is live."""
+        # The thread may still be pinning, or may give up just now.
         self.wait()
         if self.arena is None:
             return LiveSnapshot(tensors, self.device)
@@ -98,6 +100,7 @@ class Staging:
                 copy_into(self.arena, tensors, positions)
                 copied = self.stream.record_event()
 
+            # The host waits, because the next step of the training changes the tensors.
             copied.synchronize()
 
         return KeptSnapshot(self.arena, positions)

@@ -137,6 +137,7 @@ def segment_problem(segment: Segment, entry: TensorEntry, file_sizes: Mapping[st
     if segment.file not in file_sizes:
         return f"its file {segment.file} is not one of the checkpoint's"
 
+    # Compared with the file's size, so that no read goes past its end.
     inside = 0 <= segment.begin <= segment.end <= file_sizes[segment.file]
     if not inside or segment.end - segment.begin != segment.rows * entry.row_bytes:
         return f"bytes {segment.begin} to {segment.end} of {segment.file} cannot hold it"

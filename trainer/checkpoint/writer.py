@@ -39,6 +39,7 @@ def write_files(
     paths = [folder / file_name(rank, stream) for stream in range(len(files))]
 
     with ThreadPoolExecutor(max(1, len(files)), thread_name_prefix="checkpoint-writer") as writers:
+        # The list waits for all files, and raises the first error among them.
         written = list(writers.map(lambda path, rows: write_file(path, rows, source), paths, files))
 
     # Each node makes its own entries durable, because rank 0 may be on another node.

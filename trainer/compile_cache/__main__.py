@@ -34,6 +34,7 @@ def seed(shared: Path, local: Path, limit: int) -> int:
 
 def publish(shared: Path, local: Path, limit: int) -> int:
     """Copy new entries to the shared cache, and keep it below ``limit`` bytes. Return their number."""
+    # For this user alone, because these files are loaded as code.
     shared.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_left(shared, time.time() - LEFT_SECONDS)
     names = local / SEEDED

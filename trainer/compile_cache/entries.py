@@ -58,6 +58,7 @@ def _entry(folder: Path, place: Path, files: list[Path]) -> Iterator[Entry]:
     except OSError:
         return
 
+    # An empty file was not written to its end, so the whole entry does not count.
     if facts and all(fact.st_size for fact in facts):
         yield Entry(place, sum(fact.st_size for fact in facts), written)
 
@@ -79,6 +80,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _is_kept(file: Path) -> bool:
     """Return whether a file is useful elsewhere: it is not a lock, and nobody is writing it."""
+    # The compilers write under such names first, and rename at the end.
     temporary = any(part.startswith("tmp.") for part in file.parts[-2:])
     return (
         not temporary
@@ -98,6 +100,7 @@ def copy(entry: Entry, source: Path, target: Path, *, durably: bool) -> bool:
     if place.exists():
         return False
 
+    # Host and process keep two jobs apart that write to the same shared folder.
     aside = target / ASIDE / f"{socket.gethostname()}-{os.getpid()}-{entry.place.name}"
     aside.parent.mkdir(parents=True, exist_ok=True)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -159,12 +162,14 @@ def _write(path: Path, content: bytes, mode: int, durably: bool) -> None:
             file.flush()
             os.fsync(file.fileno())
 
+    # Never writable for others, whatever the source was: these files are loaded as code.
     path.chmod(mode & 0o755)
 
 
 def _appear(aside: Path, place: Path) -> bool:
     """Rename into place. Return False if another process was first."""
     try:
+        # A folder cannot be renamed onto another one with files in it, so the first one wins.
         aside.rename(place)
     except OSError:
         if place.exists():
@@ -195,6 +200,7 @@ def evict(folders: Iterable[Path], limit: int) -> int:
 
     removed = 0
     for folder, entry in known:
+        # A little below the limit, or the next entry would start all this again.
         if size <= limit * AFTER_EVICTION:
             break
 
@@ -216,6 +222,7 @@ def remove_left(folder: Path, older_than: float) -> None:
     """Remove temporary files of killed processes that have not changed since ``older_than``."""
     for path in _children(folder / ASIDE):
         try:
+            # A younger one may belong to a job that is writing it now.
             if path.stat().st_mtime < older_than:
                 _remove(path)
         except OSError:

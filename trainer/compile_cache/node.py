@@ -46,6 +46,7 @@ class NodeCache:
 
     def seed(self) -> None:
         """Fill the folder from the shared one, for a minute at most."""
+        # At most half of the free space: the compilers need room, too.
         room = min(self._limit, shutil.disk_usage(self.local).free // 2)
         if self._shared.is_dir() and room:
             _run("seed", self._shared, self.local, room, SEED_SECONDS)
@@ -138,6 +139,7 @@ def _local_folder() -> NodeFolder | None:
 
 
 def _places() -> Iterator[Path]:
+    # The user's folder comes first, and the one that takes memory comes last.
     for name in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp", "/dev/shm"):
         if name and os.path.isdir(name):
             yield Path(name)
@@ -154,6 +156,7 @@ def _run(word: str, shared: Path, local: Path, limit: int, seconds: float) -> No
         str(local),
         str(limit),
     ]
+    # In a session of its own, so that a signal for the ranks does not cut a copy short.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         _, said = process.communicate(timeout=seconds)

@@ -154,6 +154,7 @@ class ShuffledTurns:
         if len(self.counts) > 1:
             place = permute(place, sum(self.counts), self._keys(cycle))
 
+        # The shuffled place lies in the part of one source. Each part is as long as the source has turns.
         source = 0
 
         while place >= self.counts[source]:

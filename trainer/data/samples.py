@@ -42,6 +42,7 @@ class Blocks:
             )
 
     def __len__(self) -> int:
+        # The last token of the split has no next one, so it is only a label.
         return (self.tokens.num_tokens - 1) // self.block_size
 
     def __getitem__(self, index: int) -> Tokens:
@@ -49,6 +50,7 @@ class Blocks:
 
         Labels are the inputs moved by one.
         """
+        # Tokens are stored in 16 or 32 bits, and torch's gather takes indices of 64 only.
         return self.tokens.read(index * self.block_size, self.block_size + 1).astype(np.int64)
 
 
@@ -68,6 +70,7 @@ class Samples:
         metas = [blocks.tokens.meta for blocks in sources]
         self.fingerprint = combined_fingerprint(metas, weights)
         self.vocab_size = max(meta.vocab_size for meta in metas)
+        # A resumed run keeps its order, or it would see some samples twice and others never.
         self.turns: Turns
         if order == 1:
             self.turns = ShuffledTurns(weights, self.fingerprint, seed)
@@ -78,6 +81,7 @@ class Samples:
         """Return (source, epoch of that source, block) of sample ``number``."""
         source, position = self.turns.locate(number)
         size = len(self.sources[source])
+        # The position counts on over the epochs of a source, so the quotient is the epoch.
         epoch, place = divmod(position, size)
         return source, epoch, permute(place, size, self.keys(source, epoch))
 
@@ -99,6 +103,7 @@ def combined_fingerprint(metas: Sequence[Meta], weights: Sequence[float]) -> str
     """Return the identity of the data: that of the data set, or of all data sets with their weights."""
     if len(metas) == 1:
         return metas[0].fingerprint
+    # The order of the sources counts too, since the turns are taken in this order.
     text = " ".join(f"{meta.fingerprint}={weight}" for meta, weight in zip(metas, weights, strict=True))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -118,6 +123,7 @@ def open_sources(
                 hint="choose the data set that was made with the model's tokenizer",
             )
 
+        # The same ids stand for other texts with another tokenizer, which no shape would show.
         if meta.tokenizer.sha256 != first.tokenizer.sha256:
             raise UserError(
                 f"data sets {opened[0].folder} and {tokens.folder} were made with different tokenizers: "
@@ -192,6 +198,7 @@ class MicroBatches(Dataset[torch.Tensor]):
         if int(tokens.max()) < vocab_size:
             return
 
+        # Looked up only after a failure, since it needs a pass over the whole batch.
         row = int(tokens.max(axis=1).argmax())
         source, _, block = self.samples.locate(numbers[row])
         dataset = self.samples.sources[source].tokens
@@ -223,6 +230,7 @@ def micro_batches(
     warnings.filterwarnings("ignore", "This DataLoader will create")
     loader: Iterable[torch.Tensor] = DataLoader(
         batches,
+        # The data set already yields whole micro-batches.
         batch_size=None,
         sampler=range(count),
         num_workers=workers,
@@ -240,5 +248,6 @@ def document_ids(tokens: torch.Tensor, eos_id: int) -> torch.Tensor:
 
     A document ends with its EOS, so the next one begins right after it.
     """
+    # The sum includes the position itself, and an EOS still belongs to the document that it ends.
     ends = (tokens == eos_id).long()
     return ends.cumsum(dim=-1) - ends

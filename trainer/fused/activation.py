@@ -157,6 +157,7 @@ class SwigluProject(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor, projection: Projection, keep: bool, *weights: Tensor) -> Tensor:
         hidden = swiglu_forward(gate_up)
+        # The input of the activation is needed for its gradient, and its result only for the weights'.
         ctx.save_for_backward(gate_up, hidden if keep else None)
         ctx.projection = projection
         return product(hidden, projection.working.t())
@@ -173,6 +174,7 @@ class SwigluProject(torch.autograd.Function):
         dgate_up, made = swiglu_backward(gate_up, dhidden, again=kept is None)
         hidden = made if kept is None else kept
         assert hidden is not None
+        # The product adds to the weights' sum in float32, so autograd gets no gradient for them.
         projection.add_product(hidden.reshape(-1, width), upstream)
 
         return dgate_up, None, None, *(None for _ in projection.weights)
@@ -188,6 +190,7 @@ def gelu_forward(x: Tensor) -> Tensor:
 def gelu_backward(x: Tensor, dout: Tensor) -> Tensor:
     dx = torch.empty_like(x)
     block = ROWS * COLUMNS
+    # The gradient may have other strides, and the kernel reads each tensor as one row of numbers.
     gelu_backward_kernel[(triton.cdiv(x.numel(), block),)](
         x, dout.contiguous(), dx, x.numel(), BLOCK=block, num_warps=8
     )

@@ -138,6 +138,7 @@ def forward(
     """Return x + delta, its norm, and the mean and 1 / deviation of each row. For "rms" there is no mean."""
     size = x.shape[-1]
     rows = x.numel() // size
+    # The kernel takes the rows to lie behind each other.
     x = x.contiguous()
     delta = delta.contiguous() if delta is not None else None
     # Without a delta the sum is x itself, and is neither written nor read again.

@@ -102,8 +102,10 @@ class BlockWeights:
 
         ``step`` is 1 in the forward pass and -1 in the backward pass.
         """
+        # This block first: its rows must be under way before those of the next one.
         self.fetch(index)
         self.fetch(index + step)
+        # Taken out, because the weights stay in place and need no second wait.
         for work in self.under_way.pop(index, ()):
             work.wait()
 

@@ -83,6 +83,7 @@ def softmax_kernel(
 
 def plain_softmax_(logits: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
     """Return the reference. Arguments and result are those of ``softmax_``."""
+    # As in the kernel: sums of exponentials over a vocabulary need float32.
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     scored = (targets != IGNORED)[:, None]
     safe = torch.where(scored, targets[:, None], 0)
@@ -103,6 +104,7 @@ def softmax_(logits: Tensor, targets: Tensor, scale: Tensor, block: int = 0) -> 
     large program on each multiprocessor for long rows, which together would not fit into the L2 cache
     otherwise.
     """
+    # In float32, because small differences of the loss would be lost in bfloat16.
     losses = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
     rows, size = logits.shape
     long = size > 65536
@@ -144,6 +146,7 @@ class HeadLoss(torch.autograd.Function):
         count = (targets != IGNORED).sum().clamp(min=1)
         scale = 1.0 / count.float()
         ctx.projection = projection
+        # One chunk for all tokens: then the gradient of the logits can wait for backward.
         ctx.whole = chunk >= len(targets)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         dhidden = torch.empty_like(hidden)
@@ -155,11 +158,13 @@ class HeadLoss(torch.autograd.Function):
             gradient = product(part, working.t())
             total += softmax_(gradient, labels, scale).sum()
             if ctx.whole:
+                # Here the logits are already their gradient, which the kernel wrote over them.
                 ctx.save_for_backward(hidden, gradient)
                 return total * scale
 
             torch.mm(gradient, working, out=dhidden[start : start + chunk])
             if dweight is None:
+                # The first chunk overwrites, so no kernel has to fill the sum with zeros.
                 dweight = torch.empty(working.shape, dtype=torch.float32, device=hidden.device)
                 product_into(dweight, gradient.t(), part)
             else:
@@ -188,6 +193,7 @@ class HeadLoss(torch.autograd.Function):
         dweight = dweight.mul_(upstream)
         total, fresh = projection.gradient()
         _ = total.copy_(dweight) if fresh else total.add_(dweight)
+        # Only now: this call may send the gradient to the other ranks.
         projection.added()
 
         return dhidden, None, None, None, None

@@ -67,6 +67,7 @@ class Heuristic(ctypes.Structure):
 @functools.cache
 def library() -> ctypes.CDLL:
     assert torch.version.cuda is not None
+    # The name has the major version of CUDA, so this opens the library that torch has loaded.
     return ctypes.CDLL(f"libcublasLt.so.{torch.version.cuda.split('.')[0]}")
 
 
@@ -79,6 +80,7 @@ def call(name: str, *arguments: object) -> None:
 @functools.cache
 def handle(device: torch.device) -> c_void_p:
     with torch.cuda.device(device):
+        # A handle belongs to the device that is current when it is made.
         made = c_void_p()
         call("cublasLtCreate", byref(made))
         return made
@@ -91,6 +93,7 @@ def workspace(device: torch.device) -> Tensor:
 
 def layout(rows: int, columns: int) -> c_void_p:
     made = c_void_p()
+    # cuBLASLt is column-major, so the leading dimension is the number of rows.
     call(
         "cublasLtMatrixLayoutCreate", byref(made), BFLOAT16, c_uint64(rows), c_uint64(columns), c_int64(rows)
     )
@@ -116,7 +119,9 @@ class Product:
     ) -> None:
         self.device = device
         self.description = c_void_p()
+        # The sum and the factors are in float32, whatever the type of the matrices.
         call("cublasLtMatmulDescCreate", byref(self.description), COMPUTE_FLOAT32, FLOAT32)
+        # Their first matrix is our right one, because they compute the transposed product.
         self.set(TRANSPOSE_FIRST, c_int(transposed))
         if gelu_gradient:
             self.set(EPILOGUE, c_int(GELU_GRADIENT))
@@ -128,6 +133,7 @@ class Product:
         self.right = layout(k, n) if transposed else layout(n, k)
         self.left = layout(k, rows)
         self.out = layout(n, rows)
+        # An empty list raises an IndexError, which the caller takes for "no kernel".
         candidates = self.candidates()
         self.algorithm = candidates[preferred([each.tile for each in candidates])]
 
@@ -142,6 +148,7 @@ class Product:
         The list is the same in every run.
         """
         preference = c_void_p()
+        # cuBLASLt may offer fewer kernels than were asked for, and says how many.
         count = c_int()
         offered = (Heuristic * CANDIDATES)()
         size = c_size_t(WORKSPACE)
@@ -204,6 +211,7 @@ class Product:
             byref(self.algorithm),
             c_void_p(space.data_ptr()),
             c_size_t(WORKSPACE),
+            # torch's stream, so that the product waits for its inputs and its readers wait for it.
             c_void_p(torch.cuda.current_stream(self.device).cuda_stream),
         )
 
@@ -231,6 +239,7 @@ def runs(*tensors: Tensor) -> bool:
         tensor.is_cuda
         and tensor.dtype == torch.bfloat16
         and tensor.is_contiguous()
+        # The kernel was chosen for aligned memory, and would fail or be slow elsewhere.
         and tensor.data_ptr() % ALIGNMENT == 0
         for tensor in tensors
     )
@@ -245,6 +254,7 @@ def product(left: Tensor, right: Tensor, added: Tensor | None = None) -> Tensor:
     transposed = not right.is_contiguous()
     operands = [left, right.t() if transposed else right, *([] if added is None else [added])]
     multiply = None
+    # Only on Hopper, where the choice of the tile has been measured.
     if is_hopper(left.device) and runs(*operands):
         multiply = product_for(left.numel() // k, n, k, transposed, False, left.device)
 

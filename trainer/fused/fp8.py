@@ -49,6 +49,7 @@ class Scales:
     def allocate(self) -> None:
         """Make the tensors. Call it after the last ``place``."""
         count = len(self.formats)
+        # The largest number of each format. A scale maps the largest measured value to it.
         self.largest = torch.tensor([torch.finfo(dtype).max for dtype in self.formats], device=self.device)
         # cuBLAS requires each scale at a multiple of 16 bytes, which are four floats.
         aligned = [torch.ones(count, 4, device=self.device) for _ in range(3)]
@@ -111,6 +112,7 @@ class Scales:
         """
         rows = x.shape[0]
         columns = x.shape[1] // (2 if mode == 1 else 1)
+        # Measured before the kernel runs, whose own maximum is known only after it has rounded.
         if self.measuring:
             value = x
             if mode == 1:
@@ -234,8 +236,10 @@ class Fp8Projection:
             fast=False,
         )
 
+        # The first micro-step overwrites the sum, so no kernel has to fill it with zeros before.
         gradient, fresh = self.projection.gradient()
         _ = gradient.copy_(total) if fresh else gradient.add_(total)
+        # Only now: this call may send the gradient to the other ranks.
         self.projection.added()
 
 
@@ -251,6 +255,7 @@ def product(
 
     ``fast`` sums in the shorter accumulators of the tensor cores.
     """
+    # cuBLAS multiplies by these scales, so they are the inverses of those that rounded.
     return torch._scaled_mm(
         left, right, scale_a=left_scale, scale_b=right_scale, out_dtype=dtype, use_fast_accum=fast
     )
@@ -271,6 +276,7 @@ class Fp8Product(torch.autograd.Function):
         (x_transposed,) = ctx.saved_tensors
         layer: Fp8Projection = ctx.layer
         g, g_transposed = layer.scales.round(upstream.reshape(-1, upstream.shape[-1]), layer.gradient)
+        # The weights' gradient comes first: ranks may exchange it while this pass continues.
         layer.add_weight_gradient(g_transposed, x_transposed)
         return layer.backward(g).view(ctx.shape), None, *(None for _ in layer.projection.weights)
 
@@ -300,6 +306,7 @@ class Fp8FeedForward(torch.autograd.Function):
         up = ctx.up
         down = ctx.down
         g, g_transposed = down.scales.round(upstream.reshape(-1, upstream.shape[-1]), down.gradient)
+        # As above: the weights' gradient comes first, because ranks may exchange it at once.
         down.add_weight_gradient(g_transposed, hidden_transposed)
         dhidden = down.backward(g)
         g, g_transposed = up.scales.round_gradient(inner, dhidden, up.gradient, ctx.gated)
@@ -313,6 +320,7 @@ class Fp8FeedForward(torch.autograd.Function):
 
 def fp8_project(x: Tensor, layer: Fp8Projection) -> Tensor:
     """Map x ``[..., columns]`` to ``[..., rows]``."""
+    # The weights are arguments so that autograd calls backward even if x needs no gradient.
     out: Tensor = Fp8Product.apply(x, layer, *layer.projection.weights)  # type: ignore[no-untyped-call]
     return out
 

@@ -42,6 +42,7 @@ class Split(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, ...]:
+        # q, k and v lie behind each other in one product. Grouped keys and values have fewer heads.
         parts = qkv.unflatten(-1, (heads + 2 * kv_heads, -1))
         views: tuple[Tensor, ...] = parts.split((heads, kv_heads, kv_heads), dim=2)
         return views
@@ -77,13 +78,16 @@ class FusedBlock:
         self.q_norm = layer.q_norm
         self.k_norm = layer.k_norm
         self.head_dim: int = layer.head_dim
+        # The numbers of heads come from the shapes of the weights, which the product below joins.
         self.heads = layer.q_proj.weight.shape[0] // self.head_dim
         self.kv_heads = layer.k_proj.weight.shape[0] // self.head_dim
 
+        # q, k and v have the same input, so one product of joined weights replaces three small ones.
         self.qkv = multiply([layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight])
         self.out = multiply([layer.o_proj.weight])
         self.up = multiply(self.first_weights(block.mlp))
         self.down = multiply([block.mlp.down_proj.weight])
+        # Empty until use_fp8 is called. As long as it is empty, products take the plain path.
         self.fp8: list[Fp8Projection] = []
         self.stash: HostStash | None = None
         self.index = 0
@@ -112,6 +116,7 @@ class FusedBlock:
 
         Their sum is not computed before.
         """
+        # Without gradients no tensor is kept, so there is nothing to discard or to make again.
         if self.checkpointing == "none" or not torch.is_grad_enabled():
             return self.compute(None, x, delta, document_ids)
 
@@ -131,6 +136,8 @@ class FusedBlock:
         x, y = self.add_norm(discarding, x, delta, self.norms[0])
         q, k, v = self.heads_of(y, discarding)
         delta = self.product(self.attention(q, k, v, document_ids).flatten(-2), 1)
+        # The pair stays apart until here, so this kernel adds the attention's output and norms the sum in
+        # one pass.
         x, y = self.add_norm(discarding, x, delta, self.norms[1])
         return x, self.feed_forward(y, discarding)
 
@@ -158,6 +165,7 @@ class FusedBlock:
         if discarding and self.stash:
             self.offload(inner, self.stash, discarding)
 
+        # With discarding the activation's result is not kept either: backward makes it again on its way.
         activate = swiglu_project if self.gated else gelu_project
 
         return activate(inner, self.down, keep=discarding is None)
@@ -181,6 +189,7 @@ class FusedBlock:
             )
             return parts
 
+        # Not every family norms q and k. For one that does not, the kernel gets no weights.
         q_weight = None if self.q_norm is None else self.q_norm.weight
         k_weight = None if self.k_norm is None else self.k_norm.weight
         eps = 0.0 if self.q_norm is None else self.q_norm.eps
@@ -265,6 +274,7 @@ class FusedDecoder:
         for block in self.blocks:
             block.use_fp8(self.scales)
 
+        # Only after all blocks have taken their places, whose number is the length of the scales.
         self.scales.allocate()
         self.refresh_fp8()
 
@@ -284,6 +294,7 @@ class FusedDecoder:
 
         ``copied`` is True if the optimiser has updated this rank's rows of them itself.
         """
+        # Only the fused optimiser writes the copies on its way. After any other one they are stale.
         if not copied:
             self.round_parameters()
 
@@ -308,6 +319,7 @@ class FusedDecoder:
             self.in_turn.forget()
             staying = self.ends
 
+        # The inner list is complete before the first wait, so that all transfers run at the same time.
         for work in [work for projection in staying for work in projection.gather()]:
             work.wait()
 
@@ -326,11 +338,13 @@ class FusedDecoder:
     @torch.no_grad()
     def round_parameters(self) -> None:
         """Round the parameters, and write them into this rank's rows of the working copies."""
+        # One call for all tensors: a kernel for each of them would cost more to launch than to run.
         copies = [rows for projection in self.projections for rows in projection.own]
         torch._foreach_copy_(copies, [local(weight) for weight in self.weights])
 
     def refresh(self) -> None:
         """Renew every working copy from the parameters."""
+        # In this order: ranks exchange rounded rows, and float8 is rounded from the gathered copies.
         self.round_parameters()
         self.gather()
         self.refresh_fp8()

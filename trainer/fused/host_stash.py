@@ -80,11 +80,13 @@ class HostStash:
     def fetch(self, block: int) -> None:
         """Begin to copy the tensor of ``block`` back."""
         if block in self._like:
+            # Taken out, so that a second request begins no second copy.
             tensor = torch.empty_like(self._like.pop(block), device=self.device)
             self._coming[block] = self._copy(block, tensor, to_host=False)
 
     def take(self, block: int) -> Tensor:
         """Return the tensor of ``block``, once."""
+        # It does nothing if the tensor was fetched one block ahead.
         self.fetch(block)
         return self._coming.pop(block).finish()
 

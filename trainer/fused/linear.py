@@ -50,6 +50,7 @@ class Projection:
         self.copies = self.working.split(self.rows)
         self.own = [self.own_rows(copy) for copy in self.copies]
         """The rows of each copy that this rank's optimiser renews."""
+        # Made in the first backward pass and then kept, since a CUDA graph writes to its address.
         self._gradient: Tensor | None = None
 
     def own_rows(self, whole: Tensor) -> Tensor:
@@ -79,6 +80,7 @@ class Projection:
 
         for weight, part in zip(self.weights, self._gradient.split(self.rows), strict=True):
             rows = self.own_rows(part)
+            # The address tells whether this sum already is the weight's gradient.
             made_elsewhere = weight.grad is not None and local(weight.grad).data_ptr() != rows.data_ptr()
             if weight.grad is not None and not made_elsewhere:
                 continue
@@ -107,6 +109,7 @@ class Projection:
     def added(self) -> None:
         """Note that a backward pass has added to the gradient once more."""
         self._added = (self._added + 1) % self.uses
+        # A tied table is used twice, and must not be sent before the second use.
         if self.on_complete is not None and self._added == 0:
             self.on_complete(self)
 

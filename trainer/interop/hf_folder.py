@@ -160,6 +160,7 @@ def read_config(folder: Path) -> ModelConfig:
         raise UserError(f"{file} is not an object of JSON", hint="is it a transformers folder?")
 
     try:
+        # Converted once more, so that the schema checks values that come from a foreign file.
         config = msgspec.convert(msgspec.to_builtins(config_from_hf(values)), ModelConfig)
     except (msgspec.ValidationError, TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{file}: {error}", hint="save the model again with a recent transformers") from error
@@ -177,6 +178,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
     try:
         if index.is_file():
+            # The index wins, for a folder may still hold an older single file.
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
 
         # The names come from a file of somebody else, and must stay in the folder.
@@ -190,6 +192,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         hint = "save it with safe_serialization=True; pickled weights are not loaded"
         raise UserError(f"{folder} has no model*.safetensors", hint=hint)
 
+    # Checked before any weight is read, which may take minutes.
     absent = [file.name for file in files if not file.is_file()]
     if absent:
         raise UserError(f"{folder} lacks {absent[0]} of {len(files)} files", hint="fetch the model again")
@@ -201,6 +204,7 @@ def stored_tensors(files: Sequence[Path], ending: str = "") -> Iterator[tuple[st
     """Yield the names and tensors of all files whose names have the ``ending``."""
     for file in files:
         try:
+            # The file is mapped, so a tensor takes memory only when it is asked for.
             with safe_open(file, framework="pt") as stored:
                 for name in stored.keys():  # noqa: SIM118 - it is no mapping
                     if name.endswith(ending):
@@ -235,6 +239,7 @@ def has_biases(config: ModelConfig, files: Sequence[Path]) -> bool:
 
 def check_shapes(config: ModelConfig, state: Weights, folder: Path) -> None:
     """Raise UserError for the first weight that is missing, superfluous or has another shape."""
+    # Without memory, since only names and shapes are compared.
     with torch.device("meta"):
         model = build_model(config, ManualAttention())
 

@@ -58,6 +58,7 @@ def switch_on() -> None:
 
 def write_into(folder: Path) -> None:
     """Let torch write its record into ``folder``, in case NCCL's timeout comes before the watchdog's."""
+    # The newer and the older name. A torch that does not know one ignores it.
     for name in ("TORCH_NCCL_DEBUG_INFO_TEMP_FILE", "TORCH_FR_DUMP_TEMP_FILE"):
         os.environ.setdefault(name, str(folder / "nccl-trace-"))
 
@@ -80,6 +81,7 @@ def _records() -> Iterator[bytes]:
         if read is None:
             continue
 
+        # With all collectives, also those that have ended.
         data = read(True, False)
         yield data if isinstance(data, bytes) else str(data).encode()
 
@@ -87,6 +89,7 @@ def _records() -> Iterator[bytes]:
 def parse(data: bytes) -> list[Collective]:
     """Return the collectives of a record in JSON. Raises msgspec's errors for other input."""
     record = msgspec.json.decode(data, type=_Record)
+    # Messages between two ranks have numbers of their own, which would mix up the count.
     return [_collective(entry) for entry in record.entries if not entry.is_p2p and entry.collective_seq_id]
 
 

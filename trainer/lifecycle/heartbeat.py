@@ -55,6 +55,7 @@ class Heartbeat:
         self.path = heartbeat_file(run)
         self.say = say
         pid = os.getpid()
+        # The random number tells two attempts apart that have the same process id on different nodes.
         self.sign = Sign(uuid.uuid4().hex, attempt, os.uname().nodename, pid, machine(), started(pid))
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -106,6 +107,7 @@ class Heartbeat:
             if now is None or is_alive(there) is False:  # it was just ending
                 return
 
+            # A newer beat, or the sign of another attempt: in both cases somebody is alive.
             if now != first and (moved := decoded(now)):
                 raise busy(self.path.parent, moved)
 
@@ -120,11 +122,13 @@ class Heartbeat:
                 self.say(
                     f"ERROR: attempt {now.attempt} on {now.host} trains in this run now; this one ends without saving"
                 )
+                # At once and without saving: two writers would mix their checkpoints.
                 os._exit(EXIT_BUSY)
 
             self.sign = msgspec.structs.replace(self.sign, beat=self.sign.beat + 1)
 
             try:
+                # Opened and closed for each beat: a network file system shows writes at the close.
                 descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
                 try:
                     os.pwrite(descriptor, encoded(self.sign), 0)
@@ -198,4 +202,5 @@ def started(pid: int) -> str:
 
     # The program's name stands in brackets before these fields, and may contain spaces and brackets itself.
     fields = text.rpartition(")")[2].split()
+    # Field 22 is number 19 here: two fields are cut off, and the count begins at 0.
     return "" if fields[0] in "ZX" else fields[19]

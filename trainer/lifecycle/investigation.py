@@ -57,6 +57,7 @@ class Exchange:
         self.size = world.size
         self.store: Store | None = None
         self.address = ""
+        # A fresh name for each start, so that no message of an earlier one is read.
         name = world.from_main(uuid.uuid4().hex)
         if world.size > 1:
             self.address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}/{name}"
@@ -82,12 +83,14 @@ class Exchange:
 
     def lost(self) -> int | None:
         """Return the rank that another one has seen dead."""
+        # check comes first, since get would wait for a key that nobody has set.
         if self.store is None or not self.store.check([LOST]):
             return None
         return int(self.store.get(LOST))
 
     def answers(self) -> int:
         """Return the number of ranks that have reported."""
+        # Adding 0 reads the counter without waiting, even if nobody has reported.
         return self.size if self.store is None else self.store.add("answers", 0)
 
     def dumps(self) -> dict[int, Dump]:
@@ -96,11 +99,13 @@ class Exchange:
             return {}
 
         keys = {rank: f"dump/{rank}" for rank in range(self.size)}
+        # A rank that hangs hard has sent nothing, and get would wait for it.
         told = {rank: self.store.get(key) for rank, key in keys.items() if self.store.check([key])}
         return {rank: msgspec.json.decode(data, type=Dump) for rank, data in told.items()}
 
     def may_speak(self) -> bool:
         """Return whether this rank is the first that asks to write the verdict."""
+        # The store counts for all ranks at once, so exactly one of them sees the 1.
         return self.store is None or self.store.add("speaker", 1) == 1
 
     def is_said(self) -> bool:
@@ -150,6 +155,7 @@ class Investigation:
         self.folder = hang_dir(run, attempt)
         self.file = hang_file(run, attempt)
         self.doing: Callable[[], str] = lambda: ""
+        # A process id has a meaning only on its machine, so the machine goes with it.
         place = Place(world.rank, os.uname().nodename, os.getpid(), machine())
         # While all ranks still work: in a hang no rank can be asked where it runs.
         self.places: list[Place] = world.gathered(place)
@@ -187,10 +193,12 @@ class Investigation:
 
     def __call__(self, idle_seconds: float) -> None:
         """Report the place of this rank to the others. Return when a rank has named the missing one."""
+        # The time of the hang, before the waits below.
         now = time.time()
         dump = self.dump(idle_seconds)
         dumps = {self.world.rank: dump}
         try:
+            # The message comes before the file, because storage may be what hangs.
             self.exchange.tell(dump)
             self.keep(dump)
             self.wait_for(lambda: self.exchange.answers() >= self.world.size, GATHER_SECONDS)
@@ -205,6 +213,7 @@ class Investigation:
             speaks = True
 
         if speaks:
+            # The verdict is out before the mark: the others end as soon as they see the mark.
             self.speak(dumps, now)
             with contextlib.suppress(Exception):
                 self.exchange.said()
@@ -212,6 +221,7 @@ class Investigation:
             with contextlib.suppress(Exception):
                 self.wait_for(self.exchange.is_said, VERDICT_SECONDS)
 
+        # Last, because the launcher ends all ranks when one is killed.
         self.end_stopped()
 
     def dump(self, idle_seconds: float) -> Dump:
@@ -250,6 +260,7 @@ class Investigation:
         lines = verdict.verdict(self.places, dumps)
         first = f"ERROR: training hangs: it made no step for {duration(longest)}, and is ended"
         text = "\n  ".join([first, *lines, f"the place of each rank is in {self.folder}"])
+        # The console comes before the file, because the file system may be what hangs.
         self.say(text)
         log.error("%s", text)
 

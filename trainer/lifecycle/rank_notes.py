@@ -69,6 +69,7 @@ class RankNotes:
 
     def _write(self) -> None:
         if self._descriptor >= 0:
+            # Without fsync: only the launcher on this node reads it, and each step writes.
             os.pwrite(self._descriptor, msgspec.json.encode(self.note).ljust(SIZE), 0)
 
 

@@ -32,6 +32,7 @@ NOT_HEALED = ("device-side assert", "out of memory", "no kernel image", "invalid
 def error_heals(error: BaseException) -> bool:
     """Return whether an error of a rank may not come again after a restart."""
     text = str(error).lower()
+    # Words that forbid a restart win: "CUDA error: out of memory" has some of both.
     return any(words in text for words in HEALED) and not any(words in text for words in NOT_HEALED)
 
 

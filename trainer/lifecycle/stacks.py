@@ -51,6 +51,7 @@ def data_workers(log: TextIO) -> tuple[Worker, ...]:
 
     for pid in pids:
         state = state_of(pid)
+        # A process that is stopped or gone would not answer the signal.
         stack = () if state in ("", "T", "Z") else stack_of(pid, log)
         workers.append(Worker(pid, state, stack))
 
@@ -59,9 +60,11 @@ def data_workers(log: TextIO) -> tuple[Worker, ...]:
 
 def stack_of(pid: int, log: TextIO) -> tuple[Frame, ...]:
     """Ask another process for its stacks; its main thread's. It writes to the same ``log`` as this one."""
+    # Opened anew, so that reading has a position of its own.
     path = f"/proc/self/fd/{log.fileno()}"
     try:
         with open(path, errors="replace") as written:
+            # Only what is written from now on is the answer.
             written.seek(0, os.SEEK_END)
             os.kill(pid, signal.SIGUSR1)
             text = ""

@@ -49,6 +49,7 @@ def silence(place: Place, dumps: Mapping[int, Dump]) -> str:
     if not states:
         return f"{place} does not answer: it is stopped, or its node is dead"
 
+    # Neighbours may have looked at different moments. Any of their answers says what is wrong.
     state = states.pop()
     if state in STOPPED:
         return f"{place} is stopped by a signal; kill -CONT {place.pid} lets it continue"
@@ -77,11 +78,13 @@ def absence(name: str, group: Mapping[int, Mapping[int, Collective]]) -> list[tu
     late: dict[int, list[int]] = {}
     for rank, number in last.items():
         if number < highest:
+            # A rank that is behind is missing at the collective after its last one.
             late.setdefault(number + 1, []).append(rank)
 
     lines = []
     for number, ranks in sorted(late.items()):
         waiting = [rank for rank, reached in last.items() if reached >= number]
+        # Any rank that waits knows the kind and the shapes of the collective.
         known = [group[rank][number] for rank in waiting if number in group[rank]]
         which = f", {known[0]}," if known else ""
         verb = "wait" if len(waiting) > 1 else "waits"
@@ -103,12 +106,14 @@ def disagreement(group: Mapping[int, Mapping[int, Collective]]) -> list[str]:
         entries = {rank: known[number] for rank, known in group.items() if number in known}
         kinds: dict[str, list[int]] = {}
         for rank, collective in entries.items():
+            # Where ranks may give different shapes, only the kind is compared.
             unequal = any(word in collective.name for word in UNEQUAL)
             kinds.setdefault(collective.name if unequal else str(collective), []).append(rank)
 
         if len(kinds) > 1:
             name = next(iter(entries.values())).group
             ways = "; ".join(f"{kind} on {ranks_in_words(ranks)}" for kind, ranks in kinds.items())
+            # Later collectives differ only because this one did.
             return [f"the ranks disagree at collective {number} of {name}: {ways}"]
 
     return []
@@ -118,6 +123,7 @@ def whereabouts(dump: Dump) -> list[str]:
     """Describe the place of a rank, and of the workers that read data for it."""
     allowed = f", waiting for {dump.doing}" if dump.doing else ""
     lines = [f"rank {dump.place.rank} is in {place_of(dump.stack)}{allowed}"]
+    # Only then: the workers of a rank that is busy elsewhere are idle, and no cause.
     if any(WAITS_FOR_WORKERS in frame.file for frame in dump.stack):
         lines += [
             f"rank {dump.place.rank} waits for its data: {of_worker(worker)}" for worker in dump.workers

@@ -67,6 +67,7 @@ class Watchdog:
         self.investigate = investigate
         self.is_called = is_called
         self.lost = lost
+        # A clock that nobody sets: a jump of the wall clock would look like a hang.
         self._progress = time.monotonic()
         self._said = 0
         self._wait: Wait | None = None
@@ -150,6 +151,7 @@ class Watchdog:
         # The look into the hang may hang itself. Then this timer ends the process.
         faulthandler.dump_traceback_later(LAST_RESORT_SECONDS, exit=True, file=self.log_file)
         try:
+            # Not by logging, whose lock the thread that hangs may hold.
             print(f"no step for {idle:.0f} s; every thread's stack:", file=self.log_file, flush=True)
             faulthandler.dump_traceback(file=self.log_file, all_threads=True)
             self.investigate(idle)
@@ -160,6 +162,7 @@ class Watchdog:
             os._exit(EXIT_FAILED)
 
     def __enter__(self) -> Watchdog:
+        # A crash in C code leaves its stacks in the log as well.
         faulthandler.enable(file=self.log_file)
         faulthandler.register(signal.SIGUSR1, file=self.log_file, all_threads=True)  # stacks on demand
         self.beat()
@@ -171,4 +174,5 @@ class Watchdog:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        # Otherwise the timer would end the process after the training.
         faulthandler.cancel_dump_traceback_later()

@@ -107,6 +107,7 @@ class SdpaKernel:
         q = q.transpose(1, 2)
         k = k.transpose(1, 2)
         v = v.transpose(1, 2)
+        # Not every kernel reads grouped heads, so the keys may have to be repeated for it.
         grouped = q.shape[1] != k.shape[1]
         if grouped and not self.native_gqa:
             groups = q.shape[1] // k.shape[1]
@@ -147,6 +148,8 @@ class SdpaAttention(Attention):
         if self.masked is None:
             raise documents_refused(self.name)
 
+        # torch's is_causal aligns the diagonal with the first key, and these queries are the last
+        # positions.
         mask = visible(queries, keys, document_ids, q.device)
 
         return self.masked(q, k, v, mask=mask, is_causal=False)
@@ -277,6 +280,7 @@ def build_attention(
 
         return attention
 
+    # torch has no switch for cuDNN's repeatable backward pass, so this kernel calls cuDNN itself.
     if backend == "cudnn" and deterministic:
         kernel = RepeatableCudnn()
         attention = SdpaAttention(kernel, kernel)
@@ -295,6 +299,7 @@ def build_attention(
     try:
         masked = working_kernel(["cudnn", "efficient", "math"], device, dtype, head_dim, documents=True)
     except RuntimeError:
+        # Without a kernel for masks the attention still serves runs that mask no documents.
         return SdpaAttention(causal, None)
 
     return SdpaAttention(causal, masked)
@@ -309,6 +314,7 @@ def working_kernel(
     """
     reasons = []
     for label in labels:
+        # Grouped heads without repeated keys come first: they need less memory.
         for native_gqa in (True, False):
             kernel = SdpaKernel(label, SDPA_KERNELS[label], native_gqa)
             try:
@@ -355,9 +361,11 @@ def check_against_reference(
     """Raise an error unless output and gradients agree with those of ManualAttention."""
     # A generator of its own: the check must not change the random state, from which the weights are made.
     generator = torch.Generator().manual_seed(0)
+    # Two key heads for four queries: a kernel that mixes up the groups fails here.
     shapes = [(2, 64, 4, head_dim), (2, 64, 2, head_dim), (2, 64, 2, head_dim)]
     inputs = [torch.randn(s, generator=generator, device="cpu").to(device, dtype) for s in shapes]
     upstream = torch.randn(shapes[0], generator=generator, device="cpu").to(device, dtype)
+    # Documents of 24, 24 and 16 tokens: their borders lie inside the tiles of a kernel.
     ids = torch.arange(64, device=device).div(24, rounding_mode="floor").expand(2, 64) if documents else None
     results = []
 
@@ -365,6 +373,7 @@ def check_against_reference(
         # torch warns of each reason why a kernel cannot run.
         warnings.simplefilter("ignore")
         for implementation in (attention, ManualAttention()):
+            # Fresh leaves, so that the gradients of the two do not add up.
             leaves = [tensor.clone().requires_grad_() for tensor in inputs]
             out = implementation(leaves[0], leaves[1], leaves[2], ids)
             torch.autograd.backward(out, upstream)

@@ -88,12 +88,14 @@ class Problem:
 
         Return nothing if there is only one of both.
         """
+        # Sequences share nothing. Key heads do not either, if their queries go with them.
         dimension = 0 if self.q.shape[0] > 1 else 1
         count = self.k.shape[dimension]
         if count == 1:
             return []
 
         def parts(tensor: Tensor) -> list[Tensor]:
+            # Counted in groups, so that the queries of a key head stay with it.
             middle = tensor.shape[dimension] // count * (count // 2)
             return list(tensor.tensor_split([middle], dimension))
 
@@ -101,6 +103,7 @@ class Problem:
         dq, dk, dv = map(parts, (self.dq, self.dk, self.dv))
         bias: list[Tensor] | list[None] = [None, None]
         if self.bias is not None:
+            # A bias has one head for all, so halves by heads share it.
             bias = parts(self.bias) if dimension == 0 else [self.bias, self.bias]
 
         return [
@@ -119,6 +122,7 @@ def interface() -> Any:
 
 @functools.cache
 def handle(device: torch.device) -> Any:
+    # A handle belongs to the device that is current when it is made.
     with torch.cuda.device(device):
         return interface().create_handle()
 
@@ -160,6 +164,7 @@ class Plan:
             output.set_data_type(layout.dtype)
 
         self.tensors = [*inputs, *outputs]
+        # cuDNN's order of building: each call needs the result of the one before.
         self.graph.validate()
         self.graph.build_operation_graph()
         self.graph.create_execution_plans([cudnn.heur_mode.A])
@@ -169,6 +174,7 @@ class Plan:
 
     def run(self, tensors: Sequence[Tensor]) -> None:
         """Fill the last three of ``tensors``, on torch's current stream."""
+        # From torch's allocator at each run, so that other kernels use the memory in between.
         workspace = torch.empty(self.workspace_bytes, dtype=torch.uint8, device=self.device)
         stream = torch.cuda.current_stream(self.device).cuda_stream
         # torch may be on another stream than when the handle was made.
@@ -185,6 +191,7 @@ def plan_for(layouts: tuple[Layout, ...], device: torch.device) -> Plan:
 
 def solve(problem: Problem) -> None:
     """Fill the problem's gradients. If the whole needs more than MOST_WORKSPACE, do it in parts."""
+    # The plan is kept by layouts, because making one takes much longer than running it.
     tensors = problem.tensors
     plan = plan_for(tuple(map(Layout.of, tensors)), problem.q.device)
     halves = problem.halves() if plan.workspace_bytes > MOST_WORKSPACE else []
@@ -205,6 +212,7 @@ class CudnnAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         out: Tensor
         stats: Tensor
+        # torch's own forward pass repeats bit for bit. Only its backward pass does not.
         out, stats, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(
             q, k, v, bias_of(mask, q.dtype), True, 0.0, mask is None
         )
@@ -246,6 +254,7 @@ class RepeatableCudnn:
         v = v.transpose(1, 2)
         if is_causal or mask is not None:
             if mask is not None:
+                # Expanded to the shape that the plan is made for, without a copy.
                 mask = mask.expand(q.shape[0], 1, q.shape[2], k.shape[2])
 
             out: Tensor = CudnnAttention.apply(q, k, v, mask)  # type: ignore[no-untyped-call]

@@ -30,8 +30,10 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
 
     The result is in float32 or wider.
     """
+    # In float32, since a sum over the vocabulary has more digits than bfloat16.
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     scored = targets != IGNORED
+    # An ignored target is no index, so it reads column 0 and is replaced below.
     picked = wide.gather(-1, torch.where(scored, targets, 0)[:, None])[:, 0]
     return torch.where(scored, wide.logsumexp(-1) - picked, 0.0)
 
@@ -64,7 +66,9 @@ def losses_and_gradient_on_cpu(logits: Tensor, targets: Tensor) -> tuple[Tensor,
     scores = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     losses = torch.where(scored, -scores.gather(-1, safe)[:, 0], 0.0)
     gradient = scores.exp_()
+    # Softmax minus one-hot, without a one-hot matrix of the size of the logits.
     gradient.scatter_add_(-1, safe, gradient.new_full((1, 1), -1.0).expand_as(safe))
+    # Usually all targets count, and then a pass over the logits is saved.
     if not bool(scored.all()):
         gradient *= scored[:, None]
 
@@ -100,6 +104,7 @@ class CrossEntropy:
 
         rows = rows.to(dtype)
         weight = weight.to(dtype)
+        # An evaluation keeps only the losses of a chunk, never its logits.
         pairs = zip(torch.split(rows, chunk), torch.split(labels, chunk), strict=True)
         losses = torch.cat([token_losses(product(part, weight.t()), answer) for part, answer in pairs])
 
@@ -123,12 +128,14 @@ class ChunkedMean(torch.autograd.Function):
         chunk: int,
         kernel: Kernel,
     ) -> Tensor:
+        # A frozen head or frozen hidden states need no gradient, and so no memory for it.
         rows_wanted, weight_wanted = ctx.needs_input_grad[:2]
         ctx.dtypes = rows.dtype, weight.dtype
         rows = rows.to(dtype)
         weight = weight.to(dtype)
         wide = torch.promote_types(dtype, torch.float32)
         rows_gradient = torch.empty_like(rows) if rows_wanted else None
+        # In float32, because it is a sum over many chunks.
         weight_gradient = torch.zeros_like(weight, dtype=wide) if weight_wanted else None
         total = torch.zeros((), dtype=wide, device=rows.device)
 
@@ -153,6 +160,7 @@ class ChunkedMean(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+        # A second backward pass would scale the same tensors twice, and silently.
         if ctx.gradients is None:
             raise RuntimeError("the chunked cross-entropy gives its gradients away: backward runs once")
 
@@ -180,6 +188,7 @@ def product_dtype(weight: Tensor) -> torch.dtype:
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
+    # The operands already have autocast's type, so it need not look at them again.
     with torch.autocast(left.device.type, enabled=False):
         return left @ right
 
@@ -199,6 +208,7 @@ def chunk_length(tokens: int, vocab_size: int, chunk_elements: int) -> int:
     There are few chunks of equal length, in multiples of 128 (the tiles of a product).
     """
     most = max(128, chunk_elements // vocab_size // 128 * 128)
+    # Equal chunks instead of full ones and a rest, whose small product would waste the GPU.
     chunks = max(1, -(-tokens // most))
     return min(most, -(-tokens // chunks // 128) * 128) if chunks > 1 else max(1, tokens)
 

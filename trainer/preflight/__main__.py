@@ -52,6 +52,7 @@ class Folder:
     def read(self, hosts: Sequence[str]) -> dict[str, Node]:
         """Return the reports of the hosts. Wait some time for the missing ones."""
         deadline = time.monotonic() + ARRIVAL_SECONDS
+        # The time is bounded, because a node that never comes is what this check must name.
         while time.monotonic() < deadline and not all(self._word(host).exists() for host in hosts):
             os.listdir(self.path)  # a network file system then asks its server again
             time.sleep(POLL_SECONDS)
@@ -63,13 +64,16 @@ class Folder:
 
     def skews(self, nodes: dict[str, Node]) -> dict[str, float]:
         """Return each node's clock minus the volume's, in seconds."""
+        # The volume's server sets this time, so it is a clock that all nodes share.
         return {name: node.clock - self._word(name).stat().st_mtime for name, node in nodes.items()}
 
     def measured(self, hosts: Sequence[str]) -> list[Measured]:
         """Return the measurements of the ranks, or the errors of those that failed."""
+        # A whole report has the measurements of all ranks, so the first one is enough.
         for report in (self.report(host) for host in hosts):
             if report.exists():
                 return list(msgspec.json.decode(report.read_bytes(), type=list[Measured]))
+        # Without a report some rank has failed, and the ranks' own files hold the errors.
         return [found for file in sorted(self.path.glob("ranks-*.json.*")) for found in _failed(file)]
 
     def report(self, node: str) -> Path:
@@ -94,6 +98,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"--expect: {error}") from None
 
     folder = Folder(given.run_dir, given.attempt)
+    # The own report comes before the wait, or all nodes would wait for each other.
     folder.write(given.node)
     nodes = folder.read(hosts)
     problems = verdict.missing(hosts, nodes)
@@ -107,6 +112,7 @@ def main(arguments: Sequence[str]) -> int:
         if failed and not problems:
             problems = [Problem("", f"the ranks could not measure: {failed}")]
 
+    # One node prints, or the log would show everything once for each node.
     if given.node == hosts[0]:
         announce(folder, nodes, measured, problems)
 
@@ -153,8 +159,10 @@ def announce(
 
     lines = [f"{problem.node}\t{problem.reason}\n" for problem in problems if problem.node]
     if lines:
+        # The list is complete before the verdict, which lets the other nodes end.
         write_whole(folder.bad_nodes, "".join(lines).encode())
 
+    # Once the verdict exists the scheduler may end this node, and with it what is not yet printed.
     sys.stdout.flush()
     write_whole(folder.verdict, b"bad\n" if problems else b"good\n")
 

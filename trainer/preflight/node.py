@@ -116,6 +116,7 @@ def parse_gpus(lines: Sequence[str]) -> tuple[Gpu, ...]:
 
 
 def _gpu(values: list[str]) -> Gpu:
+    # An older driver answers the basic fields only, which come first.
     said = dict(zip(FIELDS, (value.strip() for value in values), strict=False))
     return Gpu(
         index=int(said["index"]),
@@ -125,6 +126,7 @@ def _gpu(values: list[str]) -> Gpu:
         used_mib=_number(said["memory.used"]),
         compute_capability=said.get("compute_cap", ""),
         uncorrected_errors=_number(said.get("ecc.errors.uncorrected.volatile.total", "")),
+        # Drivers write this as a word or as a number.
         remapping_pending=said.get("remapped_rows.pending") in ("Yes", "1"),
         remapping_failed=said.get("remapped_rows.failure") in ("Yes", "1"),
     )
@@ -135,6 +137,7 @@ def parse_xids(kernel_log: str, uptime: float) -> tuple[str, ...]:
     found = {
         f"Xid {number} on {device}"
         for stamp, device, number in _XID.findall(kernel_log)
+        # The kernel's log counts seconds since boot.
         if int(number) in HARDWARE_XIDS and uptime - float(stamp) < XID_SECONDS
     }
 

@@ -34,11 +34,13 @@ CPU_BYTES = 4 * 2**20
 def main(report: Path, node: str, expected: Expected) -> int:
     """Measure, and write the list of ``Measured`` of all ranks to ``report`` from this node's first rank."""
     if expected.gpus:
+        # Before the ranks meet: an image for other hardware must not look like a dead network.
         check_device()
 
     world = parallel.join("cuda" if expected.gpus else "cpu", TIMEOUT_SECONDS)
     local_rank = int(os.environ["LOCAL_RANK"])
     local_size = int(os.environ["LOCAL_WORLD_SIZE"])
+    # The links are measured by collectives, so every rank makes the same calls in the same order.
     within, between = links(world, local_rank, local_size)
     mine = Measured(
         node=node,
@@ -66,6 +68,7 @@ def check_device() -> None:
 
     major, minor = torch.cuda.get_device_capability()
     built = torch.cuda.get_arch_list()
+    # Code runs on GPUs of the same major version, and the driver compiles compute_ code for newer ones.
     if not any(arch.startswith((f"sm_{major}{minor}", f"sm_{major}0", f"compute_{major}")) for arch in built):
         raise UserError(
             f"{cuda} has no code for sm_{major}{minor} ({', '.join(built)}): take another image variant"
@@ -78,6 +81,7 @@ def matrix_product(device: torch.device) -> float:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     seconds = median_seconds(lambda: left @ right, device)
+    # Each of the size³ terms is a multiplication and an addition.
     return 2 * size**3 / seconds / 1e12
 
 
@@ -99,6 +103,7 @@ def links(world: parallel.World, local_rank: int, local_size: int) -> tuple[floa
     for odd in (0, 1) if nodes > 2 else (0,):
         pair = neighbours(node, nodes, odd)
         speed = all_reduce(world, [n * local_size + local_rank for n in pair]) if len(pair) == 2 else None
+        # Every rank takes part, also one whose node has no partner in this round.
         together = [speed or 0.0 for speed in world.gathered(speed)]
         total = sum(together[node * local_size : (node + 1) * local_size])
         between = max(between or 0.0, total) if speed is not None else between
@@ -117,6 +122,7 @@ def neighbours(node: int, nodes: int, odd: int) -> list[int]:
 def all_reduce(world: parallel.World, ranks: list[int]) -> float:
     """Bus bandwidth in GB/s: 2(n - 1)/n of the bytes go over each rank's link, as NCCL's own tests count."""
     backend = "nccl" if world.device.type == "cuda" else "gloo"
+    # Only the ranks of the group meet here: the others make groups of their own at this moment.
     group = dist.new_group(ranks, backend=backend, use_local_synchronization=True)
     size = GPU_BYTES if world.device.type == "cuda" else CPU_BYTES
     data = torch.zeros(size // 4, device=world.device)
@@ -129,6 +135,7 @@ def median_seconds(action: Callable[[], object], device: torch.device) -> float:
     action()
     times = []
     for _ in range(REPEATS):
+        # The device is idle when the clock starts, and done when it stops.
         synchronize(device)
         began = time.perf_counter()
         action()

@@ -81,6 +81,7 @@ def _gpus(node: Node, expected: Expected) -> list[str]:
         if gpu.remapping_pending:
             found.append(f"GPU {gpu.index} must be reset to replace a bad row of its memory")
 
+        # A driver that does not tell the memory gives no reason to refuse the node.
         if expected.gpus and (gpu.used_mib or 0.0) > MEMORY_IN_USE * (gpu.memory_mib or float("inf")):
             found.append(f"GPU {gpu.index} has {(gpu.used_mib or 0) / 1024:.0f} GiB in use by somebody else")
 
@@ -111,6 +112,7 @@ def of_clocks(skews: Mapping[str, float]) -> list[Problem]:
     if len(skews) < 2:
         return []
 
+    # The median, because one clock that is far off would move a mean.
     middle = statistics.median_low(skews.values())
     return [
         Problem(node, f"its clock is {skew - middle:+.1f} s off that of the others")
@@ -134,6 +136,7 @@ def _slow(measured: Sequence[Measured], expected: Expected) -> list[Problem]:
             continue
 
         said = f"{_who(rank)}: {rank.tflops:,.0f} TFLOP/s in a matrix product"
+        # The other GPUs come first: they are a sharper measure than a share of the peak.
         if rank.tflops < SLOW_SHARE * middle:
             found.append(Problem(rank.node, f"{said}, the others {middle:,.0f}"))
         elif rank.tflops < PEAK_SHARE * expected.peak_tflops:
@@ -144,6 +147,7 @@ def _slow(measured: Sequence[Measured], expected: Expected) -> list[Problem]:
 
 def _links(measured: Sequence[Measured], expected: Expected) -> list[Problem]:
     """Where all nodes are slow alike it is how the cluster is built, and no node's fault."""
+    # One rank speaks for its node, since all ranks of a node measure together.
     firsts = [rank for rank in measured if rank.local_rank == 0]
     found: list[Problem] = []
     for where, wanted, said in (

@@ -42,6 +42,7 @@ def records_of(path: Path) -> list[Record]:
     with a warning that names it: what comes after it still holds.
     """
     records: list[Record] = []
+    # As bytes: a damaged line may be no UTF-8, and must not spoil the others.
     lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
@@ -52,6 +53,7 @@ def records_of(path: Path) -> list[Record]:
 
             continue
 
+        # A line of JSON without a kind is none of our records.
         if "kind" in record:
             records.append(record)
 
@@ -80,6 +82,7 @@ def records_of_run(run: Path, kind: Kind = "run") -> list[Record]:
 
 def kept_on_resume(records: Iterable[Record], step: int) -> list[Record]:
     """Return the records of earlier attempts that are still valid when training continues after ``step``."""
+    # A summary belongs to the end of its own attempt, and the run has gone on since.
     return [r for r in records if r.get("iter", 0) <= step and r["kind"] != "summary"]
 
 
@@ -133,6 +136,7 @@ def totals(records: Iterable[Record]) -> Record:
     if not iterations or not timings:
         return {}
 
+    # Intervals may have different numbers of steps, so each counts with its own.
     seconds = sum(r["dt_ms"] * r["steps"] for r in timings) / 1e3
     tokens = sum(r["tokens_per_sec"] * r["dt_ms"] * r["steps"] for r in timings) / 1e3
 
@@ -166,6 +170,7 @@ class RunLog:
             first.append({"kind": "began", **began})
 
         write_whole(self.path, encoded(first))
+        # Without O_APPEND, with which Linux ignores the offset of pwrite.
         self._descriptor = os.open(self.path, os.O_WRONLY)
         self._size = self.path.stat().st_size
         self._document_due = time.monotonic() + DOCUMENT_SECONDS
@@ -175,9 +180,11 @@ class RunLog:
     def write(self, records: Iterable[Record]) -> None:
         """Append records in one write, or keep them for the next time."""
         lines = encoded(records)
+        # The checkpoint's thread writes its record too, and lines of two threads must not mix.
         with self._lock:
             self._pending += lines
             try:
+                # A write may be short when the disk becomes full. The rest is kept for the next call.
                 while self._pending:
                     # At an offset of our own: the next try writes over what a failed one left.
                     written = os.pwrite(self._descriptor, self._pending, self._size)
@@ -241,6 +248,7 @@ class RunLog:
             facts["goodput"] = goodput_record(self.goodput)
 
         self.write([{"kind": "summary", **facts}])
+        # The lines are durable before the document, which can be made again from them.
         self.sync()
         self.write_document()
         os.close(self._descriptor)

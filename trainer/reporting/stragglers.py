@@ -95,6 +95,7 @@ class Stragglers:
         mine = torch.tensor([timing.get(part, 0.0) for part in PARTS] + self.sensor.read().numbers())
         gathered = [torch.empty_like(mine) for _ in range(self.world.size)]
         work = dist.all_gather(gathered, mine, group=self.world.control, async_op=True)
+        # Kept until the exchange is over, because it writes into these tensors.
         self._pending = (work, gathered, step)
 
         return news

@@ -113,6 +113,7 @@ class StepTimer:
         steps = max(1, self.steps)
         totals = {"dt_ms": (time.perf_counter() - self.started) * 1e3, "data_wait_ms": self.data_wait * 1e3}
         for (_, begin), (part, end) in zip(self._marks, self._marks[1:], strict=False):
+            # The time up to a "begin" lies between two steps, and belongs to no part.
             if part != "begin":
                 spent = (
                     begin.elapsed_time(end) if isinstance(begin, torch.cuda.Event) else (end - begin) * 1e3

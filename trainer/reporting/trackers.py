@@ -54,6 +54,7 @@ class Series:
 
     def remember(self, service: str, identity: str) -> None:
         """Keep the id for the next attempt."""
+        # Read anew, since another service's thread may have written its id meanwhile.
         known = self._identities() | {f"{service} {self.name}": identity}
         write_whole(self.folder / IDENTITIES, msgspec.json.encode(known))
 
@@ -80,6 +81,7 @@ class TensorBoard:
     """Event files in the run's metrics folder, one folder a series."""
 
     def __init__(self, series: Series) -> None:
+        # Imported here, because it takes a second and may not be installed.
         from torch.utils.tensorboard import SummaryWriter
 
         # TensorBoard drops what earlier files say of this step and later ones.
@@ -140,12 +142,14 @@ class MLflow:
         # A training job tells nobody that it runs.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self.client = importlib.import_module("mlflow")
+        # A file beside the run needs no server, and can be read by mlflow ui later.
         if "MLFLOW_TRACKING_URI" not in os.environ:
             self.client.set_tracking_uri(f"sqlite:///{series.folder.resolve()}/mlflow.db")
 
         known = series.identity("mlflow")
         run = self.client.start_run(run_id=known, run_name=series.name)
         if known is None:
+            # Only once: MLflow refuses a parameter that changes, and a resumed attempt may change some.
             self.client.log_params(series.config)
             # The server makes this id, so it is known only now.
             series.remember("mlflow", str(run.info.run_id))
@@ -171,6 +175,7 @@ def wanted(*, evaluates: bool = False) -> dict[str, Connect]:
     services = {
         service: connect
         for service, (package, connect) in packages.items()
+        # Only looked for and not imported: some of these packages take seconds to import.
         if importlib.util.find_spec(package)
     }
     # An evaluation has no progress of its own.
@@ -204,6 +209,7 @@ class Trackers:
         )
 
         for service, connect in self.services.items():
+            # The bound limits the memory if a service hangs for the rest of the run.
             lines: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(1000)
             # daemon: a service that hangs must not keep the process alive.
             thread = threading.Thread(target=self._feed, args=(service, connect, series, lines), daemon=True)
@@ -233,6 +239,7 @@ class Trackers:
 
     def log(self, step: int, values: dict[str, float]) -> None:
         for lines in self._queues:
+            # A full queue loses values and not time: the training must never wait for a service.
             with contextlib.suppress(queue.Full):
                 lines.put_nowait((step, values))
 

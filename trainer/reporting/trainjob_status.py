@@ -80,6 +80,7 @@ def post(target: Endpoint, body: bytes) -> None:
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     request = urllib.request.Request(target.url, data=body, headers=headers, method="POST")
     with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
+        # Read, so that the connection ends in order, but never without a limit.
         answer.read(1 << 16)
 
 
@@ -163,4 +164,5 @@ class TrainJobStatus:
 
             self.has_warned = True
 
+        # Counted from the end of the post, so that a slow server gets its pause.
         self.due = self.clock() + self.interval

@@ -148,6 +148,7 @@ def build_whole_model(
     # Directly before the weights, so that nothing in between can change them.
     torch.manual_seed(train.seed)
 
+    # Directly on the device: host memory would have to hold a model for each rank of the node.
     with torch.device(device):
         model = build_model(config, attention)
 
@@ -194,6 +195,7 @@ class Start:
 def decide_start(options: Options, world: World) -> Start:
     """Read the records of the run and of its source of weights. Raises UserError, the same on every rank."""
     # The command line wins over the run's checkpoint, and the checkpoint over the source of the weights.
+    # Each call meets the other ranks, so every rank makes all of them, in this order.
     recorded = together(world, lambda: recorded_state(options.run_dir))
     source = together(world, lambda: source_of(options, recorded))
     base = recipe_of(recorded) or (source.recipe if source else None)
@@ -313,6 +315,7 @@ def checkpointer(
     parameters = parallel.named_parameters(stepper.model)
 
     def tensors() -> dict[str, torch.Tensor]:
+        # The prefixes keep the kinds of tensors apart. They are a part of the format on disk.
         weights = {f"model.{name}": parameter.detach() for name, parameter in parameters.items()}
         states = {f"optimizer.{name}": state for name, state in stepper.optimizer.state().items()}
         return weights | states | stepper.guard_tensors()
@@ -352,6 +355,7 @@ def restore(run: Run, allowed: Collection[str]) -> None:
 def check_resumable(state: State, run: Run, allowed: Collection[str]) -> None:
     """Report differences from the checkpoint. Raises UserError for one that is not allowed."""
     recipe = run.recipe
+    # The origin comes first: with another one, differences of the settings say nothing.
     check_origin(state, recipe.train.init_from, run.checkpoints.run)
     now = Settings(recipe.model, recipe.train, run.layout.global_batch_size, run.data.fingerprint)
     check_changes(state, now, run.checkpoints.run, allowed, recipe.train.eval_only)

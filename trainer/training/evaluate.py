@@ -48,6 +48,7 @@ def choose_blocks(blocks: Blocks, wanted: int) -> ValidationSet:
     """``wanted`` blocks (or all there are) scattered over the split in an order of its own."""
     keys = key(combined_fingerprint([blocks.tokens.meta], [1.0]), "validation")
     count = min(wanted, len(blocks))
+    # Sorted, so that the blocks are read in the order of the file.
     return ValidationSet(blocks, tuple(sorted(permute(i, len(blocks), keys) for i in range(count))))
 
 

@@ -40,6 +40,7 @@ class LossWindow:
 class LossScale:
     """Dynamic loss scaling for float16 (Micikevicius et al., 2018, section 3.2), without a host sync."""
 
+    # As in torch's GradScaler, and so is the first scale below.
     GROWTH_INTERVAL = 2000
 
     def __init__(self, device: torch.device) -> None:

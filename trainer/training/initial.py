@@ -67,6 +67,7 @@ def is_source(init_from: str) -> bool:
 
 def open_source(init_from: str, run_dir: Path) -> Source:
     """Return the weights that ``init_from`` names. Raises UserError if they cannot be used."""
+    # A path may have colons itself, so only the first one counts.
     kind, _, text = init_from.partition(":")
     return from_folder(init_from, text) if f"{kind}:" == HF else from_run(init_from, text, run_dir)
 
@@ -74,6 +75,7 @@ def open_source(init_from: str, run_dir: Path) -> Source:
 def from_folder(init_from: str, text: str) -> Source:
     """Return the weights of a folder of ``transformers``, or of a name on the hub."""
     folder = Path(text)
+    # A folder wins over a name of the hub, so that a local copy is never fetched again.
     if not folder.is_dir():
         folder = downloaded(text)
 
@@ -98,6 +100,7 @@ def fill_from_folder(opened: HfFolder, parameters: dict[str, Tensor]) -> None:
 def downloaded(name: str) -> Path:
     """Return the folder of a model of the hub, which the hub's client keeps in its cache. Raises UserError."""
     hint = "name a folder with config.json and *.safetensors, or a model of the hub as OWNER/NAME"
+    # Checked before the client, which would take a wrong path for a name and ask the network.
     if not HUB_NAME.fullmatch(name):
         raise UserError(f"--init_from=hf:{name}: no such folder exists", hint=hint)
 
@@ -109,6 +112,7 @@ def downloaded(name: str) -> Path:
         ) from error
 
     try:
+        # Pickled weights can run code, so they are not even fetched.
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # its errors, and those of two HTTP libraries
         raise UserError(
@@ -121,6 +125,7 @@ def downloaded(name: str) -> Path:
 def from_run(init_from: str, text: str, run_dir: Path) -> Source:
     """Return the weights of ``RUN``, ``RUN@STEP`` or ``RUN@best``."""
     name, at, which = text.rpartition("@")
+    # A path may contain an @ itself, so only a known ending is taken off.
     if not at or not (which == BEST or which.isdecimal()):
         name = text
         which = NEWEST
@@ -147,6 +152,7 @@ def from_run(init_from: str, text: str, run_dir: Path) -> Source:
 def find_run(name: str, run_dir: Path) -> Path:
     """Return the directory of another run: a path, or a name beside ``run_dir`` or in ``$JOBCTL_ROOT``."""
     places = [Path(name)]
+    # Only a plain name is looked up beside the run. A path says its place itself.
     if layout.RUN_NAME.fullmatch(name):
         places = [run_dir.resolve().parent / name]
         if root := os.environ.get("JOBCTL_ROOT"):
@@ -159,6 +165,7 @@ def find_run(name: str, run_dir: Path) -> Path:
             f"--init_from=run:{name}: no folder exists at {looked}", hint="name a run, or its directory"
         )
 
+    # Links are resolved on both sides, for two paths may name one folder.
     if run.resolve() == run_dir.resolve():
         raise UserError(
             f"--init_from=run:{name}: a run cannot begin from itself", hint="choose another --run_dir"
@@ -192,6 +199,7 @@ def check_fits(source: Source, recipe: Recipe, tokenizer: str) -> None:
         for field in ModelConfig.__struct_fields__
         if field not in may_differ and getattr(source.model, field) != getattr(recipe.model, field)
     ]
+    # Two tokenizers of the same size give other meanings to the same ids.
     if source.tokenizer and source.tokenizer != tokenizer:
         lines.append(f"tokenizer of the data: {source.tokenizer} for the weights, {tokenizer} in this run")
 
@@ -222,6 +230,7 @@ def digest(file: Path) -> str:
     sum_of_bytes = xxhash.xxh3_128()
     try:
         with open(file, "rb") as stream:
+            # In pieces, because a file may be larger than the memory.
             for piece in pieces(stream.read):
                 sum_of_bytes.update(piece)
     except OSError as error:

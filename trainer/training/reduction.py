@@ -47,6 +47,7 @@ class OverlappedReduction:
 
     def finish(self) -> None:
         """Reduce the remaining gradients, the gains in one message, and let the device wait for all."""
+        # Other backward passes, such as an earlier micro-step's, must send nothing.
         for projection in self.projections:
             projection.on_complete = None
 
@@ -58,6 +59,7 @@ class OverlappedReduction:
         # With NCCL the device waits, and the host goes on and queues the update.
         for work, gradient in self._under_way:
             work.wait()
+            # gloo has added, and the division is left to us.
             if not self.averages:
                 gradient.div_(self.world_size)
 

@@ -50,6 +50,7 @@ def choose_repeatable_attention(
         attention = choose(train.attention_backend)
         reason = ""
     elif train.deterministic == "on":
+        # Before the choice, which tries each kernel and must meet torch's refusals.
         tell_torch(deterministic=True)
         attention = choose(train.attention_backend, deterministic=True)
         reason = ""

@@ -52,6 +52,7 @@ def train(options: Options, world: World, attempt: int, console: Console) -> int
             # Only now: no other attempt is alive, so a launcher's request can only be an old one.
             stop.forget_earlier_launch()
         else:
+            # Rank 0 may raise above, and the others must hear of it in the same exchange.
             together(world, lambda: None)
 
         return attempted(options, world, stop, attempt, console)

@@ -57,6 +57,8 @@ class Stepper:
         self.sharding = sharding
         self.eos_id = eos_id
         self.dtype = parallel.TORCH_DTYPES[train.dtype]
+        # The names are those of the plain model, whatever has wrapped it, so that logs and checkpoints
+        # agree.
         self.gradients = Gradients(parallel.named_parameters(model), world)
         self.window = LossWindow(train.skip_loss_spikes, world.device) if train.skip_loss_spikes else None
         self.loss_scale = LossScale(world.device) if self.dtype is torch.float16 else None
@@ -76,6 +78,7 @@ class Stepper:
     def guard_tensors(self) -> dict[str, torch.Tensor]:
         """Return the state of guards and float8's scales. A checkpoint without it also loads."""
         tensors = {}
+        # The rest of float8's state is computed from this history.
         if self.fused and self.fused.scales is not None:
             tensors["guard.float8_history"] = self.fused.scales.history
 
@@ -90,12 +93,14 @@ class Stepper:
 
     def end_evaluation(self) -> None:
         """Bring the model back to training: an evaluation must leave no trace in the next steps."""
+        # No backward pass follows, which would otherwise give the gathered weights back.
         parallel.reshard(self.model)
         if self.fused:
             self.fused.end_evaluation()
 
     def loss(self, tokens: torch.Tensor) -> torch.Tensor:
         """Mean loss of a micro-batch, int64 ``[B, T + 1]`` in host memory."""
+        # Batches are in pinned memory, so this copy runs while the host queues the kernels behind it.
         tokens = tokens.to(self.world.device, non_blocking=True)
         inputs = tokens[:, :-1]
         targets = tokens[:, 1:]
@@ -109,6 +114,7 @@ class Stepper:
     def run(self, batches: Iterator[torch.Tensor], rate: float, timer: StepTimer) -> StepResult:
         """Take one step with learning rate ``rate`` on the next micro-batches."""
         micro_steps = self.train.gradient_accumulation_steps
+        # On the device, so that the sum makes the host wait for no micro-step.
         total = torch.zeros((), device=self.world.device)
         for micro in range(micro_steps):
             with timer.waiting_for_data():
@@ -127,6 +133,7 @@ class Stepper:
 
             total += loss
 
+        # The marks are events of the device: the host reads them only when it logs.
         timer.mark("compute")
         result = self._update(total, rate)
         timer.mark("optimizer")
@@ -142,6 +149,7 @@ class Stepper:
             self.reduction.begin()
 
         with parallel.gradient_sync(self.model, self.sharding, last):
+            # Divided before backward, so that the gradients of all micro-steps add up to those of the mean.
             loss = self.loss(tokens) / self.train.gradient_accumulation_steps
             # float16 has few small numbers: the scaled loss keeps small gradients from becoming zero.
             scaled = loss if self.loss_scale is None else loss * self.loss_scale.scale
@@ -152,6 +160,7 @@ class Stepper:
             with timer.reduction() if timer else contextlib.nullcontext():
                 self.reduction.finish()
 
+        # Detached, or the sum of the losses would keep the graph of every micro-step.
         return loss.detach()
 
     def first_run(self, tokens: torch.Tensor, last: bool) -> torch.Tensor | None:
@@ -191,6 +200,7 @@ class Stepper:
         self.zero_gradients(self.fused)
         for parameter in self.gradients.parameters:
             if parameter.grad is None:
+                # A graph adds to the address of a gradient, so each gradient must exist before the capture.
                 parameter.grad = torch.zeros_like(parameter)
 
         device = self.world.device
@@ -201,6 +211,7 @@ class Stepper:
             micro_step = functools.partial(self.micro_step, last=last)
             graph = graphs.MicroStepGraph(micro_step, tokens, device, pool)
             self.graphs.append(graph)
+            # Both graphs take their memory from one pool: they never run at the same time.
             pool = graph.pool
 
     def zero_gradients(self, fused: FusedDecoder) -> None:
@@ -233,6 +244,7 @@ class Stepper:
         # After the update, which reads them.
         self.forget_gradients()
         if self.loss_scale:
+            # The scale follows only infinite gradients, for a spike of the loss is no overflow.
             self.loss_scale.update(~finite)
 
         return StepResult(loss, norm, finite, skipped, squares)

@@ -98,6 +98,7 @@ class GPT2Mapping:
 
             stems = [f"{block}self_attn.{letter}_proj" for letter in "qkv"]
             parts = [state[f"{stem}.weight"] for stem in stems]
+            # Their one matrix has q, k and v behind each other, in this order.
             theirs[f"{layer}attn.c_attn.weight"] = torch.cat(parts).t().contiguous()
             put_bias(theirs, f"{layer}attn.c_attn", [state.get(f"{stem}.bias") for stem in stems], parts)
 
@@ -144,6 +145,7 @@ def our_weights(stem: str, kind: str, tensor: Tensor) -> Weights:
     """
     match = re.fullmatch(r"h\.(\d+)\.(.+)", stem)
     if match is None:
+        # An unknown name stays as it is, and the check of all names then reports it.
         root = {theirs: name for name, theirs in ROOT_NAMES.items()}
         return {f"{root.get(stem, stem)}.{kind}": tensor}
 

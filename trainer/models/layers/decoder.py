@@ -41,6 +41,7 @@ class Block(nn.Module):
         self, x: Tensor, document_ids: Tensor | None = None, cache: LayerCache | None = None
     ) -> Tensor:
         """Map x ``[B, T, hidden]`` to the same shape."""
+        # Pre-norm: the residual stream itself is never normalised, only what the layers read.
         x = x + self.self_attn(self.input_layernorm(x), document_ids, cache)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
@@ -62,6 +63,7 @@ class Decoder(nn.Module, ABC):
         self.cross_entropy: Callable[..., Tensor] = CrossEntropy()
         self.fused: Callable[[Tensor, Tensor | None], Tensor] | None = None
 
+        # The order of these members is that of the parameters, on which the random weights depend.
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embed_positions = self.build_position_embedding()
         self.rotary = self.build_rotary()
@@ -69,6 +71,7 @@ class Decoder(nn.Module, ABC):
         self.norm = self.build_norm()
 
         tied = config.tie_word_embeddings
+        # A tied head is no parameter of its own, so no optimiser or checkpoint sees it twice.
         self.lm_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def build_position_embedding(self) -> nn.Embedding | None:
@@ -108,6 +111,7 @@ class Decoder(nn.Module, ABC):
         """
         std = self.config.initializer_range
         residual_std = std / (2 * self.config.num_hidden_layers) ** 0.5
+        # By identity, because a name says nothing about the role of a matrix in a new family.
         residual = {id(weight) for block in self.each_block() for weight in block.residual_weights()}
         norms = [module for module in self.modules() if isinstance(module, Norm)]
         gains = {id(norm.weight) for norm in norms}
@@ -121,6 +125,8 @@ class Decoder(nn.Module, ABC):
                 nn.init.zeros_(parameter)
                 continue
 
+            # A wrong guess would train badly and say nothing, so a new kind of parameter must have its
+            # rule.
             if parameter.ndim < 2:
                 raise ValueError(
                     f"{name} is neither a matrix, nor a bias, nor the gain of a Norm: no rule fills it"
@@ -131,6 +137,7 @@ class Decoder(nn.Module, ABC):
         for norm in norms:
             norm.reset_gain()
 
+        # Tables are buffers and no parameters, so the loop above does not see them.
         if self.rotary is not None:
             self.rotary.fill_tables()
 
@@ -154,6 +161,7 @@ class Decoder(nn.Module, ABC):
         Raises UserError for a sequence that is longer than the model's positions.
         """
         hidden = self.hidden_states(tokens, document_ids, cache)
+        # Without targets all logits are made, which only short sequences of a generation can afford.
         if targets is None:
             return F.linear(hidden, self.head_weight)
         return self.cross_entropy(hidden, self.head_weight, targets, reduction)

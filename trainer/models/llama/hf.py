@@ -64,6 +64,7 @@ class LlamaMapping:
         refuse_unsupported(values, "hidden_act", ("silu", "swish"))
         heads = required(values, "num_attention_heads")
         default_head = self.default_head_dim or required(values, "hidden_size") // heads
+        # transformers 5 has it in the RoPE section, version 4 beside it. The oldest files leave it out.
         theta = rope_values(values).get("rope_theta") or values.get("rope_theta") or 10000.0
 
         return ModelConfig(
@@ -119,6 +120,7 @@ def rope_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
     # Older releases of transformers wrote `type`.
     kind = section.get("rope_type", section.get("type", "default"))
+    # A rotation of only a part of each head is another model, with the same shapes.
     if kind not in ROPE_TYPES or section.get("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(
             f"config.json: rope_type={kind} is not supported", hint=f"we have {', '.join(ROPE_TYPES)}"
