@@ -108,6 +108,7 @@ def files_of(folder: Path, validation: Sequence[str], dtype: TokenType) -> list[
             f"{folder} has ids of several types: {', '.join(sorted(types))}", hint="one folder for each"
         )
 
+    # Training first, then by name: the order of the shards is a part of the fingerprint.
     return sorted(files, key=lambda file: (file.split == "val", file.path.name))
 
 
@@ -163,6 +164,7 @@ def adopted_shards(files: Sequence[File], entry: TokenizerEntry) -> tuple[list[S
                 split=file.split,
                 tokens=ids.tokens,
                 documents=ends,
+                # The text is gone, and nobody knows its size.
                 text_bytes=0,
                 sha256=ids.sha256,
             )
@@ -196,6 +198,7 @@ def adopt(folder: Path, root: Path, tokenizer: str, validation: Sequence[str], o
     check_folder(folder)
     name, entry = folders.resolved(root, tokenizer, options.eos_token)
     files = files_of(folder, validation, options.dtype or token_dtype(entry.vocab_size))
+    # Only now, because a folder without usable files must leave no tokenizer behind.
     if is_folder(tokenizer):
         folders.install(Path(tokenizer), tokenizer_dir(root, name))
 
@@ -216,6 +219,7 @@ def adopt(folder: Path, root: Path, tokenizer: str, validation: Sequence[str], o
         shards=tuple(shards),
         options={"adopted": True},
     )
+    # Checked before anything is written into the folder of another program.
     problems = id_problems(counts, meta)
     if problems:
         raise UserError(f"{folder}: {problems[0]}", hint="prepare the text again with python -m jobctl.prep")

@@ -147,6 +147,7 @@ class Fetching:
         if is_whole(path, file, hashed=self.check):
             return False
 
+        # The hub's client may keep a file that it fetched once, whatever bytes it has now.
         path.unlink(missing_ok=True)
 
         if self.gives_up():
@@ -177,6 +178,7 @@ class Fetching:
         with ThreadPoolExecutor(workers) as pool:
             for number, got in enumerate(pool.map(self.fetch, self.files.files), 1):
                 fetched += got
+                # Files that exist already are passed in silence, for a mirror may have a million of them.
                 if got or number == count:
                     print(f"{number}/{count} files", file=sys.stderr)
 

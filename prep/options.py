@@ -112,6 +112,7 @@ def with_dashes(arguments: Sequence[str]) -> list[str]:
 
     argparse takes ``---`` for an option.
     """
+    # argparse has no public way to ask which options it knows.
     known = set(parser()._option_string_actions)
     joined: list[str] = []
     for argument in arguments:
@@ -165,6 +166,7 @@ def dataset_entry(arguments: argparse.Namespace) -> DatasetEntry:
     It has the changes of the command line.
     """
     name = arguments.dataset
+    # Files that the user named, or a folder of the root, need no entry of the catalogue.
     is_users_data = arguments.source or (arguments.root and source_dir(arguments.root, name).is_dir())
     if is_users_data and name not in names("datasets"):
         entry = DatasetEntry(summary="files of the user's own", license="the user's")

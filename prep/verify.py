@@ -94,6 +94,7 @@ class ShardCheck:
         rest = hashlib.blake2b(digest_size=16)
 
         for ids in self._tokens():
+            # Without the wrong ids, because bincount would grow to the largest of them.
             inside = ids[ids < self.meta.vocab_size]
             foreign += len(ids) - len(inside)
             self.counts += np.bincount(inside, minlength=self.meta.vocab_size)

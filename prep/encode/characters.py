@@ -86,6 +86,7 @@ def has_new(data: bytes) -> bool:
     if len(data) <= SHORT and not MAY_BE_NEW.search(data):
         return False
 
+    # One number for each character, with which the table is read.
     codes = np.frombuffer(data.decode().encode("utf-32-le"), "<u4")
 
     return bool(NEW[codes].any())

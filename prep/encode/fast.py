@@ -38,6 +38,7 @@ class FastokensEncoder:
         from fastokens import Tokenizer  # type: ignore[import-untyped]
 
         self._tokenizer = Tokenizer.from_json_str(file.for_reference())
+        # The file may ask to cut long texts, but documents must stay whole.
         self._tokenizer.no_truncation()
 
     def encode(self, texts: Sequence[str], looks: Sequence[Look] = ()) -> list[Ids]:

@@ -79,6 +79,7 @@ def model_rows(folder: Path, vocab_size: int) -> int:
     # A model for pictures and text keeps the settings of its language model in a section.
     inner = settings.get("text_config")
     rows = settings.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else None)
+    # Not every folder has a model's settings, and then the vocabulary is all that is known.
     if not isinstance(rows, int):
         return vocab_size
 

@@ -104,6 +104,7 @@ def after_a_word(text: str, begin: int, end: int, words: Callable[[str], list[in
             # One word fills the window. Its end is the run's, which the words from inside the run have, too.
             place = last - 2
         else:
+            # No word ends in this window, so the next one is wider.
             size *= 2
 
     return cut
@@ -118,6 +119,7 @@ class Pairs:
     def last_cut(self, text: str, begin: int, end: int) -> int | None:
         """Return the last place in (begin, end) between two characters that no token joins."""
         for place in range(end - 1, begin, -1):
+            # The vocabulary writes a space as a character of its own.
             if text[place - 1 : place + 1].replace(" ", SPACE) not in self._pairs:
                 return place
         return None
@@ -195,6 +197,7 @@ class LongTexts:
             cut = before_punctuation(text, begin, end)
             cut = cut or after_a_word(text, begin, end, self._reference.words)
         elif cut is None:
+            # Made at the first use, because few jobs have such a text.
             self._pairs = self._pairs or Pairs(self._file.vocabulary())
             cut = self._pairs.last_cut(text, begin, end)
 

@@ -35,6 +35,7 @@ class Look(NamedTuple):
 def look(text: str) -> Look:
     """Look through a text. Raises UnicodeEncodeError for a lone surrogate."""
     data = text.encode()
+    # In ASCII each character is one byte, and has none of the questions below.
     if len(data) == len(text):
         return Look(data, is_nfc=True, is_identity=True, has_new=False)
 

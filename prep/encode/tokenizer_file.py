@@ -66,6 +66,7 @@ class TokenizerFile:
 
         # The reference takes the longest of those that begin at the same place.
         longest_first = sorted(self.control_ids, key=len, reverse=True)
+        # Without any token the pattern must match nothing, not the empty text.
         self._controls = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def _part(self, name: str) -> Any:

@@ -127,6 +127,7 @@ def build(folder: Path, entry: TokenizerEntry) -> None:
     }
 
     write_whole(folder / SETTINGS, json.dumps(settings, indent=1).encode())
+    # This file comes last: if it exists, the folder is whole.
     data = json.dumps(byte_level_bpe(vocab, merges, entry.eos_token), ensure_ascii=False)
     write_whole(folder / FILE, data.encode())
 
@@ -154,6 +155,7 @@ def fetch(name: str, root: Path, token_env: str = "HF_TOKEN") -> Path:
         for file in (FILE, SETTINGS):
             _download(entry, name, file, partial, os.environ.get(token_env) or None, token_env)
 
+        # Checked under the other name, so that the right name always stands for a good folder.
         check(partial, name, entry)
         try:
             os.replace(partial, folder)
@@ -214,5 +216,6 @@ def is_what_the_hub_says(path: Path, about: Any) -> bool:
         return bool(sha256_of(path) == about.lfs.sha256)
 
     data = path.read_bytes()
+    # git hashes a file as a blob: a header with its size, and then the bytes.
     blob = b"blob %d\0" % len(data) + data
     return bool(hashlib.sha1(blob, usedforsecurity=False).hexdigest() == about.blob_id)

@@ -86,6 +86,7 @@ def band_keys(text: str) -> list[int]:
     if empty:
         return []
 
+    # Little-endian, so that the keys are the same on every machine.
     bands = np.array(sketch.digest(), dtype="<u4").reshape(BANDS, -1)
 
     # With the band's number in front, equal rows in different bands are no match.
@@ -142,6 +143,7 @@ def repeated(columns: Columns) -> Columns:
     """
     # lexsort goes by its last key first: by the key's upper half, then its lower half, then the place.
     columns = columns[:, np.lexsort((columns[2], columns[1], columns[0]))]
+    # After the sorting equal keys are neighbours.
     same = (columns[:2, 1:] == columns[:2, :-1]).all(axis=0)
     return np.unique(columns[2, 1:][same])
 
@@ -173,6 +175,7 @@ class Repeated:
 
     def reasons(self, first: int, count: int) -> dict[int, str]:
         """Return the documents to leave out among the ``count`` from ``first`` on, each with the reason."""
+        # The lowest bit of a number is the kind of its match.
         begin, end = np.searchsorted(self._numbers, [first << 1, (first + count) << 1])
         repeated_numbers = self._numbers[begin:end].tolist()
 

@@ -51,6 +51,7 @@ def check_languages(wanted: Sequence[str]) -> None:
 
 def language_of(text: str) -> str:
     """Return the most probable language by its ISO 639-1 or -3 code ("en", "yue"), or "" for a text without words."""
+    # fastText reads a single line, so line breaks become spaces.
     words = text[:SEEN].split()
     labels, _ = _model().predict(" ".join(words)) if words else ([], [])
     return str(labels[0]).removeprefix("__label__") if labels else ""

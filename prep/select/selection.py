@@ -205,6 +205,7 @@ class Selection:
             if not reason:
                 document = self.document(text, label, is_from_validation)
                 reason = "in validation" if self.is_held_out(document) else ""
+                # With a weight below 1 some documents are written 0 times.
                 if document.times and not reason:
                     kept.append(document)
                     continue

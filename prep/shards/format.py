@@ -200,6 +200,7 @@ class ShardWriter:
     def close(self) -> Shard:
         """Make the shard durable under its own name, ``path``."""
         if self.record is None:
+            # The bytes are durable before the name, and the name before the record that counts the shard.
             self.finish()
             os.replace(self._temporary, self.path)
             sync_folder(self.path.parent)
@@ -248,6 +249,7 @@ def write_meta(folder: Path, meta: Meta) -> Meta:
         "bos_token_id": meta.bos_id,
     }
 
+    # Protocol 2 is read by every Python that such a reader may use.
     write_whole(folder / "meta.pkl", pickle.dumps(older, protocol=2))
     # It is written last, because this file marks the data set as whole.
     write_whole(folder / META_FILE, msgspec.json.format(msgspec.json.encode(meta), indent=1) + b"\n")
@@ -288,6 +290,7 @@ def read_meta(folder: Path) -> Meta:
             f"{path} was changed after it was written: its fingerprint does not match", hint=prepare
         )
 
+    # A wrong type would be read without an error, as other ids.
     if meta.dtype == "uint16" and token_dtype(meta.vocab_size) != "uint16":
         raise UserError(f"{path}: {meta.dtype} is not the type for {meta.vocab_size} ids", hint=prepare)
 
@@ -325,6 +328,7 @@ class TokenDataset:
         self.folder = folder
         self.meta = meta
         self.split = split
+        # numpy cannot map an empty file.
         self.shards = tuple(shard for shard in meta.shards if shard.split == split and shard.tokens)
         self._ends = list(itertools.accumulate(shard.tokens for shard in self.shards))
         self._maps: dict[int, Tokens] = {}

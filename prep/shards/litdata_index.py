@@ -39,6 +39,7 @@ def index(meta: Meta, split: str) -> dict[str, Any]:
             "filename": shard.file,
         }
         for shard in meta.shards
+        # Of a shorter shard the reader would skip everything.
         if shard.split == split and shard.tokens * itemsize > HEADER
     ]
 
@@ -52,6 +53,7 @@ def index(meta: Meta, split: str) -> dict[str, Any]:
         "item_loader": "TokensLoader",
     }
 
+    # A fixed time, so that the same data gives the same index.
     return {"chunks": chunks, "config": config, "updated_at": "0"}
 
 

@@ -19,6 +19,7 @@ def shard_name(split: str, index: int, count: int, part: int = 0, parts: int = 1
 
     A unit with several files has names like ``train-00003-of-00064-part-00-of-02.bin``.
     """
+    # With a single unit its files are numbered as if they were units.
     if count == 1:
         index = part
         count = parts

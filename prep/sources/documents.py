@@ -129,6 +129,7 @@ def read(
             yield from from_stream(piece, stream, entry, fields, report)
             hold(piece, expected, file)
     except (zstandard.ZstdError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, ValueError) as error:
+        # Each decompressor and each parser has its own error for damaged bytes.
         raise damaged(source.path, error) from None
     except OSError as error:
         if error.errno is None:

@@ -66,6 +66,7 @@ class CheckedFile(io.RawIOBase):
         self._file: BinaryIO = retried(self._open)
 
     def _open(self) -> BinaryIO:
+        # Without a buffer: after a failure the next read begins where the last one ended.
         return open(self.path, "rb", buffering=0)
 
     def _reopen(self) -> None:
@@ -80,6 +81,7 @@ class CheckedFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         count = int(retried(lambda: cast(io.RawIOBase, self._file).readinto(buffer), self._reopen))
         begin = max(self._first - self._position, 0)
+        # Only the bytes between the bounds, which may begin or end inside this read.
         self._digest.update(memoryview(buffer)[begin : min(count, max(self._last - self._position, 0))])
         self._position += count
         self._seen(count)
@@ -145,6 +147,7 @@ def check_packed(path: Path, suffix: str) -> None:
 
     # A network file system may also be away here.
     with CheckedFile(path) as file:
+        # The longest mark above has six bytes.
         head = file.read(6)
 
     # Some packers, such as pzstd, begin with a frame that readers skip.

@@ -37,6 +37,7 @@ def form_of(head: bytes) -> str:
         return "array"
 
     first = text.split(b"\n")[0].rstrip(WHITE)
+    # A first line that ends with a bracket is a whole object, so such a file has lines.
     printed_over_lines = text.startswith(b"{") and b"\n" in text and not first.endswith(b"}")
     return "values" if printed_over_lines else "lines"
 
@@ -73,6 +74,7 @@ class Splitter:
         closing = ((codes == ord("}")) | (codes == ord("]"))) & (in_string == 0)
         depth = np.cumsum(opening.astype(np.int32) - closing, dtype=np.int32) + self._depth
 
+        # In an array only its own bracket comes down to 0. Elsewhere the bracket of each value does.
         is_end = closing & (depth <= 0)
         if self.outside:
             is_end |= (codes == ord(",")) & (in_string == 0) & (depth == self.outside)

@@ -43,6 +43,7 @@ def breaks_of(data: bytes, end: int) -> npt.NDArray[np.int64]:
         places.append(place)
         place = data.find(b"\n", place + 1, end)
 
+    # Otherwise there are many line breaks, and one pass over all bytes is faster.
     if place < 0:
         return np.array(places, np.int64)
 
@@ -53,6 +54,7 @@ def lines_of_objects(block: Block) -> int | None:
     """Return the number of lines if each ends with the bracket of an object, else None."""
     codes = np.frombuffer(block.data, np.uint8)
     ends = block.breaks
+    # The last line of a file may have no line break.
     if not len(ends) or ends[-1] != len(codes) - 1:
         ends = np.append(ends, len(codes))
 

@@ -145,6 +145,7 @@ def listed_files(paths: Sequence[Path], patterns: Sequence[str]) -> Listing:
 def check_sources(sources: Sequence[Source]) -> None:
     """Raise UserError for a name that is not UTF-8, for two files of one name, and for a file named twice."""
     for source in sources:
+        # Names in other encodings hold surrogates, which the manifest cannot write.
         if source.name != source.name.encode(errors="replace").decode():
             raise UserError(f"source {source.name!r}: its name is not UTF-8", hint="rename it")
 
@@ -152,6 +153,7 @@ def check_sources(sources: Sequence[Source]) -> None:
         if count > 1:
             raise UserError(f"two sources are called {name}", hint="give the folder above them as --source")
 
+    # Links are followed, because two names may lead to one file.
     for path, count in Counter(source.path.resolve() for source in sources).items():
         if count > 1:
             raise UserError(f"source {path} is named {count} times", hint="give each --source once")

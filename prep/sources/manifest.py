@@ -170,10 +170,12 @@ def combined(sources: Sequence[Source], all_described: Sequence[Described]) -> M
         sha256 = known or hashlib.sha256("".join(digests).encode()).hexdigest()
         size = items[0].size if items else size_of(source)
         files.append(SourceFile(path=source.name, size=size, sha256=sha256))
+        # The earliest time, so that a change while the parts were read shows as a later one.
         times[source.name] = min((item.changed for item in items), default=changed_at(source))
         if digests:
             pieces[source.name] = digests
 
+        # Several workers have read its parts, perhaps with a change in between.
         if len({item.size for item in items}) > 1 or len({item.changed for item in items}) > 1:
             raise UserError(
                 f"source {source.path} changed while its hash was taken",

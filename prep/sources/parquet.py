@@ -49,6 +49,7 @@ def check_columns(source: Source, names: list[str], fields: Fields) -> list[str]
 
     Raises UserError if the text's column is absent, or if two columns share a name.
     """
+    # A name with dots may be a column itself, or the way into a nested one.
     text = fields.text if fields.text in names else fields.text_path[0]
     if text not in names:
         raise no_column(source, fields, names)

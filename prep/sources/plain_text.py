@@ -23,6 +23,7 @@ def ended_parts(mark: re.Pattern[bytes], text: bytes) -> tuple[list[bytes], int]
     """
     parts = list[bytes]()
     begin = 0
+    # The last line may go on in the next block, so it is not searched yet.
     for match in mark.finditer(text, 0, text.rfind(b"\n") + 1):
         parts.append(text[begin : match.start()])
         begin = match.end()
@@ -69,6 +70,7 @@ def from_text(name: str, stream: BinaryIO, separator: str, report: Report) -> It
             offset = offset + len(rest) - len(kept)
             rest = kept
 
+    # The rest belongs to the part that was too long, and that was reported.
     if skipping:
         return
 

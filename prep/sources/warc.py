@@ -59,6 +59,7 @@ class Bytes:
         It is empty at the end. Raises ValueError for an endless line.
         """
         while (end := self._buffer.find(b"\n", self._place)) < 0:
+            # A header without a line break would otherwise fill the memory.
             if len(self._buffer) - self._place > LONGEST_HEADER:
                 raise ValueError(f"at byte {self.offset} is a header without an end")
 
@@ -107,6 +108,7 @@ def next_header(data: Bytes) -> Header | None:
 
     header = Header(fields, offset, 0)
     length = header.value("content-length")
+    # isdigit alone also takes superscripts, at which int fails.
     if not (length.isascii() and length.isdigit()):
         raise ValueError(f"the record at byte {offset} has no Content-Length")
 

@@ -75,14 +75,18 @@ class Frames:
     def _descriptor(self, header: bytes) -> None:
         [flags] = header
         is_single = flags >> 5 & 1
+        # Two bits give the size of the content's length, two others that of the dictionary's id.
         content_size = (is_single, 2, 4, 8)[flags >> 6]
         dictionary = (0, 1, 2, 4)[flags & 3]
         self._has_checksum = bool(flags & 4)
+        # A frame of a single segment has no byte for its window.
         self._then(self._block, 3, (1 - is_single) + dictionary + content_size)
 
     def _block(self, header: bytes) -> None:
         number = int.from_bytes(header, "little")
+        # Bits 1 and 2 are the type, the bits above them the size. A repeated byte is stored once.
         size = 1 if number >> 1 & 3 == REPEATED else number >> 3
+        # Bit 0 marks the last block, which a checksum of four bytes may follow.
         if number & 1:
             self._then(self._magic, 4, size + 4 * self._has_checksum)
         else:
@@ -111,6 +115,7 @@ class ZstdFrames:
     def __init__(self, file: BinaryIO) -> None:
         self._file = _Watched(file)
         decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
+        # Some packers write many frames one after the other.
         self._reader = decompressor.stream_reader(cast(BinaryIO, self._file), AHEAD, read_across_frames=True)
 
     def read(self, size: int) -> bytes:

@@ -69,6 +69,7 @@ class Claims:
         """
         path = self.folder / task
         try:
+            # O_EXCL lets exactly one of several workers make the file.
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return self._take_over(path, patience)

@@ -43,6 +43,7 @@ def bytes_of(part: Part) -> int:
 def tasks_of(wanted: Sequence[Part]) -> list[list[Part]]:
     """Join parts to tasks of about equal size. Every node gets the same result."""
     tasks: list[list[Part]] = []
+    # Full from the beginning, so that the first part opens a task.
     filled = TASK_BYTES
     for part in wanted:
         if filled >= TASK_BYTES or len(tasks[-1]) == TASK_FILES:
@@ -95,6 +96,7 @@ def describe(stage: Stage, claims: Claims, workers: int, seen: Callable[[int], N
 
     # Threads are enough: hashlib releases the interpreter lock.
     with ThreadPoolExecutor(workers) as pool:
+        # The loop raises the error of a thread.
         for _ in pool.map(work, range(workers)):
             pass
 

@@ -123,6 +123,7 @@ def create(output: Path, job: Job) -> None:
 
         write_whole(work / JOB_FILE, msgspec.json.format(msgspec.json.encode(job), indent=1))
 
+    # Several nodes may begin at the same moment, and one of them writes the file.
     if claims(output, job).once("job", existing, make).key != job.key:
         raise UserError(
             f"{output} belongs to another job: its data set, tokenizer or options differ",

@@ -72,7 +72,9 @@ def work_off(stage: Stage, claims: Claims, first: int, do: Callable[[int], None]
             if os.getppid() != parent:
                 return False
 
+        # Other workers are still at these tasks, and one of them may die.
         if any(not stage.is_done(index) for index in undone):
+            # The pauses grow, because all idle workers ask the same file system.
             time.sleep(min(max(POLL, (time.monotonic() - idle_since) / 8), LONGEST_POLL))
             if os.getppid() != parent:
                 return False
@@ -110,9 +112,11 @@ class Pool:
     def __init__(
         self, output: Path, target: Callable[..., None], arguments: Sequence[Any], workers: int
     ) -> None:
+        # Before the workers start: the kernel's counter may hold earlier kills.
         self._memory = memory_kill.watch()
         self._context = multiprocessing.get_context("fork")
         self._errors = self._context.SimpleQueue()
+        # Only to drop claims of this pool's own workers, for which none is ever stale.
         self._claims = Claims(work_dir(output) / "claims", stale=float("inf"))
         self._target = target
         self._arguments = arguments
@@ -128,6 +132,7 @@ class Pool:
 
     def running(self) -> bool:
         """Return True if a worker is still at work. Raises the UserError of a worker that failed."""
+        # The error in words comes first, since the exit code of its worker says less.
         if not self._errors.empty():
             message, hint, code = self._errors.get()
             raise UserError(message, hint=hint, code=code)
@@ -156,6 +161,7 @@ class Pool:
         wait([process.sentinel for process in self._processes if process.exitcode is None], seconds)
 
     def _failure(self, code: int) -> UserError:
+        # The error may have come between the first look and the end of the worker.
         if not self._errors.empty():
             message, hint, code = self._errors.get()
             return UserError(message, hint=hint, code=code)
@@ -175,6 +181,7 @@ class Pool:
 
         for process in self._processes:
             process.join()
+            # A worker that was killed could not release its tasks.
             self._claims.drop(owner(process.pid))
 
 

@@ -97,6 +97,7 @@ class Reporter:
         threading.Thread(target=write_on, daemon=True).start()
 
     def begin(self, stage: str, task: int) -> None:
+        # The rates are those of one stage, so the counters begin anew.
         if self.worker.stage != stage:
             self.worker = Worker(owner=self.worker.owner, stage=stage, started=time.time())
         self.worker.task = task
@@ -174,6 +175,7 @@ def status(reports: Iterable[Worker], *, state: str, tasks: int, done: Sum, size
     read = min(size, done.read_bytes + sum(worker.read_bytes for worker in running))
 
     def rate(bytes_or_tokens: Callable[[Worker], int]) -> float:
+        # A worker that has just begun must not divide by zero.
         return round(sum(bytes_or_tokens(w) / max(w.updated - w.started, 1e-3) for w in running), 1)
 
     bytes_per_second = rate(lambda worker: worker.read_before + worker.read_bytes)

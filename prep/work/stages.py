@@ -114,6 +114,7 @@ def listing(work: UnitJob, name: str, runs_of: Callable[[int], dict[str, tuple[i
         for unit in range(len(work.units)):
             for kind, (count, total) in runs_of(unit).items():
                 runs = by_kind.setdefault(kind, Runs())
+                # One entry for each unit, also without runs: the place in the list is the unit's number.
                 runs.counts.append(count)
                 runs.total += total
 
@@ -146,6 +147,7 @@ def hash_unit(work: UnitJob, index: int, seen: Seen) -> None:
             for document in selection.kept(batch, is_from_validation):
                 writer.add(document.digest, duplicates.band_keys(identity(document.text)) if near else ())
 
+    # The last run is on the disk before the record, which marks the unit as done.
     writer.flush()
     write_record(
         work.output, "hashing", index, Keys(runs=writer.runs, keys=writer.keys, read_bytes=reading.bytes)
@@ -166,6 +168,7 @@ def matching(work: UnitJob) -> Stage:
     def do(part: int, seen: Seen) -> None:
         runs = keys.files(folder / "keys")
         target = folder / "repeated" / f"{part:05d}.npy"
+        # A key has three columns of 64 bits.
         size = 24 * duplicates.match(runs, target, part, parts)
         seen(size, 0)
         write_record(work.output, "matching", part, Part(read_bytes=size))
@@ -196,6 +199,7 @@ def holding_out(work: UnitJob) -> Stage:
         )
         write_record(work.output, HOLD_OUT, task, Part(read_bytes=reading.bytes))
 
+    # A piece that is a whole file has no bounds.
     size = sum(piece.stop - piece.start or work.files[piece.source.name].size for piece in pieces)
     return Stage(HOLD_OUT, len(pieces), size, work.output, do)
 

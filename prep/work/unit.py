@@ -102,6 +102,7 @@ class SpotCheck:
 
     def see(self, chosen: Chosen) -> None:
         """Raise MismatchError if the ids of a sampled document differ."""
+        # This encoder is the reference itself.
         if self.encoder.name == "tokenizers":
             return
 
@@ -134,6 +135,7 @@ class Rejects:
 
     def check(self, documents: int) -> None:
         """Compare the share of broken lines with the limit."""
+        # A unit may have no documents at all.
         share = len(self.found) / max(documents + len(self.found), 1)
         if share > self.limit:
             raise UserError(
@@ -157,6 +159,7 @@ def finished(output: Path, stage: str) -> set[int]:
     """Return the finished tasks of a stage, from one listing of its folder."""
     with contextlib.suppress(FileNotFoundError):
         names = os.listdir(work_dir(output) / "done" / stage)
+        # A name that begins with a dot is that of a file that is being written.
         return {int(name.removesuffix(".json")) for name in names if name[0] != "."}
     return set()
 
@@ -264,6 +267,7 @@ def write_batch(
         writer.write(ids, lengths, sizes)
         statistics.see(chosen.split, [document.label for document in documents], lengths, sizes)
         tokens += len(ids)
+        # Only once: the further copies are the same texts.
         if time == 1:
             statistics.control_tokens += count_of(ids, controls) - len(documents) * controls_of_ends
 

@@ -73,6 +73,7 @@ def beside(do: Callable[[], object]) -> Iterator[None]:
         with contextlib.suppress(Exception, KeyboardInterrupt):
             do()
 
+    # A process and no thread: this process must have no threads when it forks its workers.
     process = multiprocessing.get_context("fork").Process(target=quietly, daemon=True)
     process.start()
 
@@ -119,6 +120,7 @@ def status(output: Path) -> Status:
     if manifest is None:
         return progress.status([], state="manifest", tasks=0, done=Sum(), size=0)
 
+    # The files need not be on this machine. The plan takes only their names and sizes.
     nowhere = [Source(file.path, Path()) for file in manifest.files]
     encoders = Encoders(job.tokens, job.config.encoder, Path(), job.config.control_tokens)
 
@@ -175,6 +177,7 @@ def run(
     if origin:
         origins.save(output, origin)
 
+    # Before the first stage: a task counts as done as long as its record exists.
     lost = forget_lost(output, job, checksums)
     if lost:
         show(f"{counted(lost, 'task')} must be done again: shards are missing or damaged", True)
@@ -186,6 +189,7 @@ def run(
 
     manifest = manifest_of(output, job, sources, workers, show)
 
+    # Asked again, because another node may have finished the job meanwhile.
     if not (output / META_FILE).exists():
         work = work_of(output, job, manifest, sources, encoders)
         finish(work, manifest, find, show, nodes, workers)
