@@ -134,6 +134,7 @@ class Api:
     def apply(self, kind: Kind, thing: Object, *, dry_run: bool = False) -> Object:
         """Make or change an object by server-side apply, in strict mode. Raises Refused."""
         name, namespace = _place(thing)
+        # force: fields that another program has changed become ours again.
         query = STRICT | {"force": "true"} | ({"dryRun": "All"} if dry_run else {})
         request = _request(
             "PATCH",

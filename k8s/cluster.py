@@ -105,6 +105,7 @@ class Cluster:
     def is_remembered(self, run: Run) -> bool:
         """Return whether the record already says how the newest job ended."""
         job = self.newest_job(run)
+        # The note has the uid of its job in it, so that of an earlier job does not count.
         return job is None or job["metadata"].get("uid", "") in self.marks_of(run).get(ENDED_MARK, "")
 
     def marks_of(self, run: Run) -> dict[str, str]:
@@ -180,6 +181,7 @@ class Clusters:
         when, cluster = self._answers.get(key, (0.0, None))
         if cluster is None or fresh or time.monotonic() - when > ANSWER_SECONDS:
             cluster = Cluster.seen(self.api(site), site.kubernetes.namespace, {self._kind, JOB}, one)
+            # The age counts from the answer, and not from the question.
             self._answers[key] = (time.monotonic(), cluster)
 
         return cluster

@@ -86,6 +86,7 @@ class Copy:
 
     def check_space(self, wanted: dict[str, Listed]) -> None:
         """Raise UserError if the wanted files do not fit on the disk."""
+        # Parts that were fetched before need no further room.
         here = sum(self._folder.size(aside(name)) or 0 for name in wanted)
         needed = sum(listed.size for listed in wanted.values()) - here
         free = shutil.disk_usage(self._folder.path).free
@@ -113,12 +114,14 @@ class Copy:
 
     def _fetch_rest(self, name: str, listed: Listed, begun: int, fetched: Fetched) -> None:
         path = f"{self._directory}/{name}"
+        # tail counts bytes from 1.
         command = self._run("bash", "-c", _SEND_REST, "send", path, str(begun + 1))
         size = begun
 
         with self._folder.append(aside(name)) as file, contextlib.closing(command.output()) as output:
             for piece in output:
                 size += len(piece)
+                # Checked before the write, so that a pod cannot fill the disk of this host.
                 if size > listed.most:
                     fetched.too_long.add(name)
                     break
@@ -133,7 +136,9 @@ class Copy:
             self._folder.remove(aside(name))
 
     def _fetch_whole(self, wanted: dict[str, Listed], fetched: Fetched) -> None:
+        # Behind ./ and between zero bytes, names with dashes or line breaks are nothing but names.
         names = "".join(f"./{name}\0" for name in wanted).encode("utf-8", "surrogateescape")
+        # The length goes along, because nothing can close the input of a command in a pod.
         command = self._run("bash", "-c", _SEND, "send", self._directory, str(len(names)))
         with contextlib.closing(command.output()) as output:
             command.write(names)
@@ -242,6 +247,7 @@ def _collect(copy: Copy, run: str, into: Path) -> dict[str, int]:
             came = f"{files - len(missing)} of {files} files are copied"
             raise _cut_off(came, run, into)
 
+        # The pauses grow as long as nothing arrives.
         time.sleep(volume.POLL_SECONDS * fruitless)
 
     _tell_refused(listing.refused)

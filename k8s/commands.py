@@ -81,6 +81,7 @@ def read_frame(socket: Any) -> tuple[int, bytes] | None:
     if kind == ABNF.OPCODE_CLOSE:
         return None
 
+    # A frame of nothing but the channel's number carries nothing.
     if kind not in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) or len(frame.data) < 2:
         return NOTHING, b""
 

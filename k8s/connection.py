@@ -226,10 +226,13 @@ class Connection:
         from kubernetes.stream.ws_client import WSClient
         from websocket import WebSocketBadStatusException, WebSocketException
 
+        # https becomes wss in the same way.
         url = self.host.replace("http", "ws", 1) + target
         try:
+            # As bytes, because the files of a run are no texts.
             return WSClient(self._client.configuration, url, self._authorization(), False, binary=True)
         except WebSocketBadStatusException as error:
+            # The caller repeats after a ConnectionError, and not after a refusal.
             if error.status_code in PASSING:
                 raise ConnectionError(f"{subject}: the API server answers {error.status_code}") from None
 

@@ -235,6 +235,7 @@ def pod_security(facts: ClusterFacts) -> Trouble | None:
         return None
 
     section = facts.site.kubernetes
+    # A namespace without the label allows everything.
     level = (facts.namespace["metadata"].get("labels") or {}).get(ENFORCE, "privileged")
     name = section.namespace
     evidence = f"namespace {name} has {ENFORCE}={level}"
@@ -310,6 +311,7 @@ def queue(facts: ClusterFacts) -> Trouble | None:
         )
 
     conditions = ((facts.queue or {}).get("status") or {}).get("conditions") or []
+    # A queue without this condition was not looked at yet, and is not judged.
     for condition in conditions:
         if condition.get("type") == "Active" and condition.get("status") == "False":
             return Trouble(
@@ -332,6 +334,7 @@ def gpus(facts: ClusterFacts) -> Trouble | None:
     offered = [
         node
         for node in facts.cluster_nodes
+        # Allocatable and not capacity: devices that the plugin calls unhealthy do not count.
         if int(((node.get("status") or {}).get("allocatable") or {}).get(section.gpu_resource, 0))
     ]
     if not offered:

@@ -98,6 +98,7 @@ def forward(api: Api, run: Run, pod: str, number: int, local_port: int) -> None:
 @contextlib.contextmanager
 def _listening(port: int) -> Iterator[socket.socket]:
     try:
+        # For this host alone, since whoever reaches the port is in the pod.
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
         raise UserError(

@@ -41,6 +41,7 @@ class Running(NamedTuple):
     @property
     def tag(self) -> str:
         """Return the tag of its image; empty if it has none."""
+        # A digest follows an @, and a registry may have a port after a colon.
         name = self.image.partition("@")[0].rpartition("/")[2]
         return name.partition(":")[2]
 

@@ -70,6 +70,7 @@ def parse_listing(output: bytes) -> Listing:
 
         try:
             parts_of(name)
+            # The file is first written under this name, so it must be safe as well.
             parts_of(aside(name))
         except UnsafeName as error:
             listing.refused.append(error.message)

@@ -57,6 +57,7 @@ def read_log(api: Api, namespace: str, pod: Pod, follow: bool, since: str = "") 
     path = f"{POD.path(namespace, pod.name)}/log"
 
     for piece in api.stream(path, query, f"reading the log of {pod.name}"):
+        # A piece may end inside a line, even inside a character.
         *lines, rest = (rest + piece).split(b"\n")
         yield from (_stamped(line) for line in lines)
 
@@ -120,6 +121,7 @@ def follow_pod(
 
         # Read before the log: lines that come after the job has ended are then still read, once.
         done = over or not follow
+        # A pod that still waits has no log, and the server would refuse the question.
         if pod is not None and (pod.running or pod.exit_code is not None):
             before = unseen.last
             unseen.start()
@@ -130,10 +132,12 @@ def follow_pod(
                     if unseen.is_new(stamp):
                         yield line
             except ConnectionError as error:
+                # A cut after new lines is no sign of a dead connection.
                 cuts = 1 if unseen.last > before else cuts + 1
                 if cuts > FRUITLESS_TRIES and done:
                     raise UserError(str(error), code=1) from None
 
+                # Once more, because the last lines may be missing.
                 done = False
             except Refused as refusal:
                 if refusal.status not in (400, 404):  # a container that is not up yet, a pod just replaced
@@ -190,6 +194,7 @@ def all_logs(
             lines.put(error)
 
     for index in range(pods):
+        # daemon: a log that is followed must not keep the program alive.
         threading.Thread(target=copy, args=(index,), daemon=True).start()
 
     open_ = pods

@@ -105,6 +105,7 @@ def pod_of(spec: JobSpec, kind: Kind) -> Object:
     container = {PYTORCHJOB: PYTORCHJOB_CONTAINER, TRAINJOB: TRAINJOB_CONTAINER}.get(kind, "jobctl")
     text = render_template("kubernetes/pod_template.yaml.j2", _context(spec, container))
     template = merged(yaml.load(text, Loader=SafeLoader), spec.site.kubernetes.pod, PYTORCHJOB)
+    # The operator sets the policy, so the template does not have it.
     pod_spec = {"restartPolicy": "Never", **template["spec"]}
     if kind == PYTORCHJOB and spec.resources.nodes > 1:
         pod_spec["initContainers"] = [OPERATORS_INIT]
@@ -134,6 +135,7 @@ def _metadata(spec: JobSpec, run: str, spec_hash: str, container: str) -> dict[s
     """Return names, labels and annotations of the objects."""
     labels = names.labels(spec, run)
     queue = {names.QUEUE_LABEL: spec.site.kubernetes.queue} if spec.site.kubernetes.queue else {}
+    # A mesh's proxy would outlive the job's container, and stand between the ranks.
     no_proxy = {"sidecar.istio.io/inject": "false"}
     return {
         "version": Verbatim(spec.version),
@@ -221,6 +223,7 @@ def _times(spec: JobSpec) -> dict[str, int]:
         "last_words_seconds": LAST_WORDS_SECONDS,
         "start_seconds": START_SECONDS,
         "dead_node_seconds": DEAD_NODE_SECONDS,
+        # Later than every other limit, because the kubelet kills without a word.
         "pod_deadline": limit + START_SECONDS + KILL_SECONDS + LAST_WORDS_SECONDS,
     }
 

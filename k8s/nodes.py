@@ -92,6 +92,7 @@ def remove_dead(api: Api, namespace: str, pods: Sequence[Pod], *, force: bool) -
     # A node that does not answer may still run its pod. Only the user can know that it is off.
     removed = [dead for dead in dead_pods(api, pods) if force or dead.node_is_gone]
     for dead in removed:
+        # 0 seconds: the object goes without an answer of its kubelet.
         api.delete(POD, namespace, dead.pod.name, grace_seconds=0)
 
     return removed

@@ -83,6 +83,7 @@ def merged(template: Object, options: Mapping[str, Any], kind: Kind) -> Object:
         _check_trainjob(wanted, container)
 
     result: Object = _merge(template, wanted, "")
+    # After the merge, because only the result shows what a null has taken away.
     _check_kept(template["spec"], result["spec"])
     return result
 

@@ -133,6 +133,7 @@ def _last_words(ended: Object, status: Object) -> str:
     reason = ended.get("reason") or status.get("reason") or ""
     said = (ended.get("message") or status.get("message") or "").strip()
     words = [] if reason in ("", "Completed", "Error") else [reason]
+    # The end of a long message is nearest to the failure.
     return ": ".join([*words, *([said[-2000:]] if said else [])])
 
 
@@ -165,6 +166,7 @@ def _in_words(waits: Object) -> str:
 def newest(pods: Iterable[Pod]) -> list[Pod]:
     """Return the youngest pod of each index, in the order of the index."""
     youngest: dict[int, Pod] = {}
+    # A later pod of the same index replaces the earlier one.
     for pod in sorted(pods, key=lambda pod: pod.created):
         youngest[pod.index] = pod
 
@@ -174,5 +176,6 @@ def newest(pods: Iterable[Pod]) -> list[Pod]:
 def warnings_of(events: Iterable[Object]) -> list[str]:
     """Return recent faults, each once, the newest last."""
     bad = [event for event in events if event.get("type") == "Warning"]
+    # Newer sources of events set eventTime alone.
     bad.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
     return list(dict.fromkeys(f"{event.get('reason', '')}: {event.get('message', '')}" for event in bad))

@@ -51,6 +51,7 @@ def waiting_of(api: Api, namespace: str, jobs: Sequence[Object]) -> Waiting:
 
 def _workloads(api: Api, namespace: str) -> list[Object]:
     """Return the Workloads; none without Kueue, or without the right to read them."""
+    # The newer version first. An older Kueue does not serve it.
     for kind in (WORKLOAD, WORKLOAD_V1BETA1):
         try:
             return api.list_all(kind, namespace)

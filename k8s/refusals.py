@@ -129,6 +129,7 @@ def _refused_in_plain_text(status: int, body: bytes, subject: str, operator: str
             status=404,
         )
 
+    # A proxy in between may answer with a whole page.
     text = body.decode("utf-8", "replace").strip()[:300]
     return Refused(f"{subject}: the API server answers {status}: {text}", status=status, answer=text)
 
@@ -188,6 +189,7 @@ def _invalid(message: str, answer: Answer) -> Explanation:
         return policy
 
     causes = (answer.get("details") or {}).get("causes") or []
+    # The server adds this line to other causes, and it says nothing by itself.
     words = [_cause(cause) for cause in causes if _UNCHECKED not in cause.get("message", "")]
 
     return Explanation("; ".join(words) or message)
@@ -310,6 +312,7 @@ def _of_rights(message: str) -> Explanation | None:
     )
 
 
+# The first one that knows the message explains it: quotas, policies and rights all come as 403.
 _FORBIDDEN: tuple[Callable[[str], Explanation | None], ...] = (
     _of_runtime,
     _of_webhook,

@@ -101,6 +101,7 @@ class Removing:
 
     def _run(self, run: Run, script: str, checkpoints: bool) -> bytes:
         name = run.path.name
+        # The name becomes a part of a path that is removed.
         if not layout.RUN_NAME.fullmatch(name):
             raise UserError(f"{name!r} is not the name of a run")
 
@@ -121,6 +122,7 @@ class Removing:
         api = self._clusters.api_of(run)
         namespace = run.record.spec.site.kubernetes.namespace
         cluster = self._clusters.look([run], fresh=True)
+        # Jobs go first, or their operators would make the pods again.
         for kind, job in cluster.jobs:
             if ended(job) and _is_of(job, run):
                 api.delete(kind, namespace, job["metadata"]["name"])
@@ -131,6 +133,7 @@ class Removing:
                 api.delete(POD, namespace, pod["metadata"]["name"])
 
         records = [r for r in api.list_all(CONFIG_MAP, namespace, labelSelector=labels) if _is_of(r, run)]
+        # In reverse, so that the record of RUN--eval goes before that of the run.
         for record in sorted(records, key=lambda thing: thing["metadata"]["name"], reverse=True):
             api.delete(CONFIG_MAP, namespace, record["metadata"]["name"])
 

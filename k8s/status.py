@@ -155,6 +155,7 @@ def _status_without_job(run: Run, pods: Sequence[Pod], cancelled: bool, marks: M
             detail = f"the record of its end cannot be read: {error}"
             return Status(run=run.name, target=run.target, state="unknown", detail=detail)
 
+        # The note counts only for the job that was made last.
         if not told.job or told.job == marks.get(JOB_MARK, told.job):
             facts = msgspec.structs.asdict(told)
             del facts["job"]
@@ -180,10 +181,12 @@ def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, in
 
     if "Succeeded" in true or "Complete" in true:
         # A job that was asked to stop and reached its end before that has finished.
+        # Without a report nobody knows whether the work was done.
         finished = bool(endings) and all(ending.exit_code == 0 for ending in endings)
         return ("cancelled" if cancelled and not finished else "finished"), exit_codes.EXIT_FINISHED
 
     if "Failed" in true:
+        # The script's own code says more than the container's, which a kill may have set.
         told = [ending.exit_code for ending in endings if ending.exit_code]
         code = next(iter(told), None) or next((pod.exit_code for pod in pods if pod.exit_code), None)
         if cancelled:
@@ -234,6 +237,7 @@ def _detail(
         ]
 
     lines = ["asked to stop"] if cancelled and state == "running" else []
+    # A job may be suspended before its condition says so.
     if "Suspended" in conditions(job) or _suspended(job):
         lines.append(_why_suspended(job, queue))
 
@@ -292,6 +296,7 @@ def _blocked(pods: Sequence[Pod], wanted: int, warnings: Sequence[str]) -> str:
             return f"{pod.name}: {pod.waiting}"
 
     if len(pods) < wanted:
+        # The newest event comes first, since older ones may tell of faults that were repaired.
         return next((text for text in reversed(warnings) if text.startswith(_NO_PODS)), "")
 
     if any(not pod.running and pod.exit_code is None for pod in pods):

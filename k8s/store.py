@@ -58,6 +58,7 @@ class ConfigMapStore:
             return None
 
         run = config_maps.run_of(thing, self._site)
+        # Another job may have objects of this name, so only the whole name counts.
         return run if run.name == name else None
 
     def find_all(self) -> list[Run]:
@@ -111,6 +112,7 @@ class ConfigMapStore:
         """
         assert spec.run is not None
         path = layout.run_dir(self._home, spec.run)
+        # A run of this host has the same place, and its record must not be overwritten.
         if layout.record_file(path).is_file() and not _is_a_note(directories.read(self._home, spec.run)):
             raise UserError(f"run '{spec.run}' exists: {path}", hint="choose another name: --run")
 
@@ -286,6 +288,7 @@ class ConfigMapStore:
         words = ["bash", "-c", _STOP, "stop", run.name]
 
         try:
+            # One pod is enough: the file is on the volume, where all ranks look for it.
             Command(api, spec.site.kubernetes.namespace, pods[0].name, pods[0].container, words).finish()
         except (UserError, ConnectionError):  # deleting it runs the hook that creates STOP as well
             self._target.delete(run, grace_seconds=None)

@@ -203,6 +203,7 @@ class KubernetesTarget:
             self._annotate(run, avoid=",".join(avoided))
 
         self.clusters.forget_answers()
+        # Nothing was due, so say it if the pod of a silent node still has its time.
         if not removed:
             check_none_is_due(api, run.name, cluster.pods_of(run))
 
@@ -267,6 +268,7 @@ class KubernetesTarget:
         """Yield the lines of one rank, or of the first pod where ``rank`` is None."""
         from jobctl.k8s.logs import pod_logs
 
+        # Ranks are numbered pod by pod.
         index = 0 if rank is None else rank // run.record.spec.processes_per_node
         api = self.clusters.api_of(run)
         namespace = run.record.spec.site.kubernetes.namespace
