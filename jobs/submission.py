@@ -170,6 +170,7 @@ def start_step(spec: JobSpec, home: Path) -> str:
 
     if target_entry(spec.target).keeps_records:
         # The cluster compares the settings itself, and answers for a job that is alive.
+        # start finds a job that is alive or has finished, and makes no other one.
         resumable = store.state(spec) in runs.ENDED - {"finished"}
         return store.resume(run) if resumable else store.start(spec).job_id
 

@@ -123,6 +123,7 @@ def _ask_hub(entry: TokenizerEntry, token: str, say: Callable[[str], None]) -> N
     address = (
         f"{os.environ.get('HF_ENDPOINT') or HUB}/{entry.hub}/resolve/{entry.revision}/tokenizer_config.json"
     )
+    # HEAD, because the code of the answer is enough.
     request = urllib.request.Request(address, method="HEAD")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
@@ -150,6 +151,7 @@ def _entry(dataset: str) -> DatasetEntry:
 
 def _bytes_a_token(tokenizer: str) -> int:
     if tokenizer in names("tokenizers"):
+        # Ids of a small vocabulary take 16 bits.
         return 2 if load_entry("tokenizers", tokenizer, TokenizerEntry).vocab_size <= 1 << 16 else 4
     return 4
 

@@ -36,6 +36,7 @@ def parse_allocation(text: str) -> Allocation:
     """Read the output of ``scontrol show job --details --oneliner``. Raises UserError for other text."""
     values = dict(re.findall(r"(?:^| )(\w+)=(\S*)", text))
     try:
+        # A job that waits may have a range of nodes.
         nodes = int(values["NumNodes"].partition("-")[0])
         id_ = values["JobId"]
     except (KeyError, ValueError):

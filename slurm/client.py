@@ -114,6 +114,7 @@ class Slurm:
         command = ["sbatch", "--parsable", f"--job-name={name}", f"--comment={comment}", *options]
         answer = self._run(command, stdin=script, before_retry=submitted_before)
 
+        # sbatch prints ID;CLUSTER, and a site's wrapper may print lines before it.
         return answer.strip().splitlines()[-1].split(";")[0]
 
     def queue(self, users: Iterable[int] = ()) -> list[Job]:
@@ -121,6 +122,7 @@ class Slurm:
 
         They are the jobs of these user ids, or of this user. In a federation they come from all its clusters.
         """
+        # All states and partitions: a job that has just ended, or is in a hidden partition, counts as well.
         command = ["squeue", "--noheader", "--all", "--states=all", *self._everywhere("--sibling")]
         return one_each(parse_squeue(self._run([*command, _user_option(users), f"--format={SQUEUE_FORMAT}"])))
 
@@ -141,8 +143,10 @@ class Slurm:
         Return an empty list if Slurm keeps no accounts. Return one also, with a message, if it cannot read
         them now.
         """
+        # sacct takes the time of the local zone.
         start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
         form = ["--noheader", "--parsable2", f"--delimiter={FIELD}", f"--format={','.join(SACCT_FIELDS)}"]
+        # With each attempt of a job that was requeued, and without its steps.
         which = ["--allocations", "--duplicates", *self._everywhere("--federation"), _user_option(users)]
 
         try:

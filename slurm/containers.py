@@ -35,6 +35,7 @@ def container_options(spec: JobSpec, environment: Iterable[str]) -> list[str]:
             return [
                 *_image(spec, "--container-image="),
                 f"--container-mounts={','.join(all_mounts(spec))}",
+                # Packages of the user's home would come before those of the image.
                 "--no-container-mount-home",
                 "--container-writable",
                 # For other names the image's value would win.
@@ -87,6 +88,7 @@ def _engine(spec: JobSpec, environment: Iterable[str]) -> list[str]:
 
     return [
         spec.site.container.runtime,
+        # --ipc=host: NCCL and DataLoader workers need more shared memory than a container gets.
         *("run", "--rm", "--network=host", "--ipc=host"),
         *own_way,
         *(devices if gpu else []),

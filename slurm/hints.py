@@ -69,5 +69,6 @@ NEVER_STARTS = {
 
 def refusal_hint(answer: str) -> str:
     """Return the advice after a refusal in Slurm's words, or an empty text for unknown words."""
+    # Code words such as BadConstraints are split, because the table has plain words.
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", answer).lower()
     return next((refusal.hint.value for refusal in REFUSALS if refusal.words in spaced), "")

@@ -42,6 +42,7 @@ def file_name(spec: JobSpec) -> str:
 
 def is_fixed(spec: JobSpec) -> bool:
     """Return whether the reference always names the same image: a digest, or a tag other than ``latest``."""
+    # Only the last part, because a registry may have a port behind a colon.
     last = spec.image.rpartition("/")[2]
     return "@sha256:" in last or (":" in last and not last.endswith(":latest"))
 

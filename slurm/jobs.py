@@ -81,6 +81,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tasks(self) -> int:
         """Return the number of tasks of an array. squeue has one line for waiting tasks: ``7_[2,4-6%2]``."""
+        # Behind % is the limit of tasks at once, which is no task.
         listed = self.id.partition("[")[2].partition("%")[0]
         ranges = re.findall(r"(\d+)(?:-(\d+))?", listed)
         return sum(int(last or first) - int(first) + 1 for first, last in ranges) or 1
@@ -163,6 +164,7 @@ def _records(pieces: Iterable[str], size: int, separator: str) -> list[list[str]
     """Return the fields of each record. A piece with too few fields continues the comment before it."""
     records: list[list[str]] = []
     for piece in pieces:
+        # The comment is the last field, and may have the separator in it.
         fields = piece.removesuffix("\n").split(FIELD, size - 1)
         if len(fields) == size:
             records.append(fields)

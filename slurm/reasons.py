@@ -94,6 +94,7 @@ def job_words(job: Job, now: float) -> str:
 
 
 def _expected(job: Job, now: float) -> str:
+    # An estimate in the past is out of date.
     if job.started is None or job.started <= now:
         return ""
 

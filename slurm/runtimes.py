@@ -58,6 +58,7 @@ def runtime_of(spec: JobSpec) -> Runtime | None:
 def is_here(runtime: Runtime, help_of_srun: str) -> bool:
     """Return whether a runtime is installed. srun's help shows a plug-in, and the PATH shows a program."""
     if runtime.plugin_option:
+        # srun's help shows an option with its value behind an equals sign.
         return any(word.partition("=")[0] == runtime.plugin_option for word in help_of_srun.split())
 
     return shutil.which(runtime.program) is not None

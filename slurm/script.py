@@ -67,9 +67,11 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
         "exclusive": site.slurm.exclusive,
         "mem": site.slurm.memory if site.slurm.exclusive or site.slurm.memory != "0" else None,
         "time": resources.time_limit,
+        # B: the batch shell alone gets the signal, and asks the ranks itself.
         "signal": f"B:USR2@{resources.stop_grace_seconds}",
         "requeue": True,
         "open-mode": "append",
+        # Otherwise a job whose predecessor has failed stays in the queue for ever.
         "kill-on-invalid-dep": "yes",
         "clusters": site.slurm.cluster,
         "partition": site.slurm.partition if gpus else site.slurm.cpu_partition or site.slurm.partition,
@@ -94,6 +96,7 @@ def srun_options(spec: JobSpec, variables: Iterable[str], *, allocation: bool = 
     own: dict[str, str | int | bool | None] = {
         "overlap": allocation,
         "ntasks-per-node": 1,
+        # One dead task ends the others, which would wait for it until the time limit.
         "kill-on-bad-exit": 1,
         # The ranks get all CPUs of the job and divide them among themselves.
         "cpu-bind": "none",
@@ -161,6 +164,7 @@ def environment(spec: JobSpec) -> dict[str, str]:
         return variables
 
     own = job_environment(spec)
+    # Without GPUs the runtime must not look for their driver.
     return (
         {"NVIDIA_VISIBLE_DEVICES": "void", **own} if spec.site.container.runtime in ("pyxis", "edf") else own
     )

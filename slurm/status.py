@@ -69,6 +69,7 @@ def status_of(run: Run, jobs: Sequence[Job], now: float, failed: Status | None =
     """
     recorded = recorded_status(run)
     active = [job for job in jobs if job.active]
+    # A job that runs says more than one that waits.
     job = next((job for job in active if not job.waiting), active[0] if active else None)
     if job is not None:
         status = _of_active(run, recorded, job, now)
@@ -122,6 +123,7 @@ def _may_be_recorded(recorded: Status, job: Job, now: float) -> bool:
     if recorded.state != "running" or recorded.job_id != job.id or job.state == "CANCELLED":
         return False
 
+    # abs, because the clocks of two machines differ.
     return job.ended is not None and abs(now - job.ended) < RECORD_SECONDS
 
 
@@ -207,6 +209,7 @@ def _goes_on(run: Run) -> bool:
         return True
 
     retries = run.record.spec.resources.retries
+    # Each task of an array has retries of its own.
     failures = sum(a.reason in RETRIED and a.task == last.task for a in run.attempts)
     return last.reason in RETRIED and failures <= retries
 

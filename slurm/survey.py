@@ -42,6 +42,7 @@ def parse_partitions(text: str) -> tuple[dict[str, list[str]], str]:
     default = ""
     for line in text.splitlines():
         name, _, resources = line.strip().partition("|")
+        # sinfo marks the default partition with a star.
         if name.endswith("*"):
             name = name[:-1]
             default = name

@@ -143,6 +143,7 @@ class SlurmTarget:
         if unknown:
             # One run with an unknown time must not hide the history of all others.
             times = [moment for moment in (submitted(run) for run in unknown) if moment]
+            # A second earlier, because Slurm counts in whole seconds.
             history = client.history(min(times, default=now) - 1, users)
             known |= {run.name: _jobs_among(run, history) for run in unknown}
 

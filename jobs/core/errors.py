@@ -54,6 +54,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if len(names) <= SHORT_LIST:
         return f"known: {', '.join(names)}"
 
+    # Without a cutoff there are always three names to show.
     likest = difflib.get_close_matches(word, names, n=3, cutoff=0.0)
     return f"the nearest of {len(names)} names: {', '.join(likest)}"
 

@@ -47,10 +47,12 @@ def remove_abandoned(place: Path, prefix: str) -> None:
     """Remove this user's folders whose process was killed. A folder without a lock belongs to others."""
     for folder in place.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
+            # Another user may have put a folder or a link here, whose content is not ours to remove.
             if folder.is_symlink() or not (folder / LOCK).is_file() or folder.stat().st_uid != os.getuid():
                 continue
 
             lock = _locked(folder / LOCK)
+            # Nobody holds the lock, so the process has ended.
             if lock is not None:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(lock)

@@ -72,6 +72,7 @@ def ask(
         try:
             return request()
         except Unanswered as trouble:
+            # Asked after a try, so that there is one even without any patience.
             if time.monotonic() >= deadline:
                 raise trouble.final from None
 

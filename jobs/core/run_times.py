@@ -148,6 +148,7 @@ def start_of(lines: Iterable[bytes]) -> Start | None:
             record = _decode(line, _Resumed)
             resumed = record.iter if record else 0
         elif line.startswith(SUMMARY):
+            # A start writes its summary only if it ends by itself.
             ended = True
 
     if began is None:

@@ -186,6 +186,7 @@ def _line(stream: BinaryIO) -> dict[str, object] | None:
     if line.startswith(b"\0"):
         raise OtherWords(line)
 
+    # A line without its end is the last one of a stream that broke off.
     if not line.endswith(b"\n") and len(line) < LINE_BYTES:
         return None
 

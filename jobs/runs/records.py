@@ -250,6 +250,7 @@ _MIGRATIONS: dict[int, Callable[[Settings], Settings]] = {1: _from_1, 2: _from_2
 def read_attempts(run: Path) -> tuple[Attempt, ...]:
     """Return all attempts in a run directory, sorted by number. Raises BadRun."""
     try:
+        # Other names are those of files that are being written.
         files = [path for path in (run / "attempts").iterdir() if _NUMBERED.fullmatch(path.name)]
     except FileNotFoundError:
         # The run has not begun.

@@ -35,6 +35,7 @@ def git_revision() -> str | None:
     if commit is None or top is None or changes is None:
         return None
 
+    # Each entry begins with two letters for its state, and a space.
     names = sorted(entry[3:] for entry in changes.split("\0") if entry)
     commit = commit.strip()
 

@@ -126,6 +126,7 @@ def _variables(spec: JobSpec) -> list[str]:
 def _container_is_alive(job_id: str) -> bool:
     """Return whether the container exists. Raises EngineSilent."""
     engine, _, name = job_id.partition(":")
+    # The filter finds parts of names as well, so both ends are marked.
     return bool(_ask(engine, "ps", "--quiet", "--filter", f"name=^{name}$"))
 
 
@@ -165,6 +166,7 @@ def _ask(engine: str, *arguments: str) -> str:
         raise EngineSilent(f"{engine} cannot be run: {error.strerror}", code=1) from None
 
     if done.returncode != 0:
+        # Lines before the last one are warnings.
         said = done.stderr.strip().rpartition("\n")[2]
         raise EngineSilent(f"{engine} {arguments[0]} failed with exit code {done.returncode}: {said}", code=1)
 

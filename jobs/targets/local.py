@@ -143,6 +143,7 @@ class LocalTarget:
             # Repeat the signal: a process that is just starting does not handle the first one.
             late = time.monotonic() - started > KILL_SECONDS
             with contextlib.suppress(ProcessLookupError):
+                # To the whole group, because the ranks are children of the script.
                 os.killpg(last.pid, signal.SIGKILL if late else signal.SIGTERM)
                 # A stopped process handles a signal only when it continues.
                 os.killpg(last.pid, signal.SIGCONT)
@@ -202,6 +203,7 @@ def is_alive(pid: int, run: Path) -> bool:
         return _is_hidden(pid)
 
     # A zombie has ended, but its parent has not yet read its exit code.
+    # The run's path is a word of the command line, which a later process of this number does not have.
     return state != "Z" and str(run).encode() in command
 
 

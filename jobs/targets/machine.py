@@ -73,6 +73,7 @@ def check_package(kind: JobKind) -> None:
 
 def read_gpus() -> list[Gpu]:
     """Return the GPUs of this machine. Without a driver the list is empty."""
+    # A GPU's name may have a comma in it, and its memory has none.
     lines = [line.rsplit(",", 1) for line in query(("name", "memory.total"))]
     return [Gpu(name=name.strip(), memory_gib=_gibibytes(mebibytes)) for name, mebibytes in lines]
 

@@ -128,6 +128,7 @@ def _cluster_of(run: Run) -> tuple[str, str]:
 def _last_written(run: Run) -> float:
     """Return the time of the last write to a run's attempts, or of the run's submission."""
     folder = run.path / "attempts"
+    # A folder's time changes when a record is written into it.
     path = folder if folder.is_dir() else run.path
     if path.exists():
         return path.stat().st_mtime

@@ -168,6 +168,7 @@ def _commands(lines: tuple[str, ...]) -> tuple[list[Command], set[int]]:
         if _open_quote(pending) and index < len(lines):
             continue
 
+        # A << inside quotes begins no here-document.
         for match in _HEREDOC.finditer(_without_quotes(pending)):
             index = _end_of_heredoc(lines, index, match[3], bodies)
 

@@ -30,6 +30,7 @@ def _signal(script: Script) -> tuple[int, bool, str]:
     if directive is None:
         return 0, False, ""
 
+    # Options stand before a colon: B is the batch shell, R a reservation.
     options, _, rest = directive.value.rpartition(":")
     name = re.sub(r"@.*$", "", rest).upper().removeprefix("SIG")
     return directive.line, "B" in options, NUMBERS.get(name, name)
@@ -39,6 +40,7 @@ def traps(script: Script, name: str) -> list[Command]:
     """Return the commands that trap a signal."""
     numbers = [number for number, known in NUMBERS.items() if known == name]
     names = "|".join([re.escape(name), *numbers])
+    # trap - NAME takes a trap away.
     return [
         command for command in script.find(rf"\btrap\b.*\b(SIG)?({names})\b") if "trap -" not in command.text
     ]
