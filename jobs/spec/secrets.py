@@ -9,16 +9,24 @@ from typing import Any
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.layers import Layer
 
-_ENDINGS = ("TOKEN", "KEY", "PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "CREDENTIAL", "CREDENTIALS")
+_ENDINGS = ("TOKEN", "KEY", "PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "CREDENTIAL", "COOKIE")
 """Endings of a word in a secret's name: API_KEY, APIKEY, HF_TOKEN, but not TOKENIZERS_PARALLELISM."""
-_WORDS = ("PASS", "PWD", "SECRETS")
+_PLURALS = tuple(f"{ending}S" for ending in _ENDINGS if ending != "TOKEN")
+"""The same for several secrets: API_KEYS. But MAX_TOKENS is a number."""
+_WORDS = ("PASS", "PWD", "PGPASS", "AUTHORIZATION")
 _REFERENCES = ("FILE", "PATH", "DIR", "ENV", "NAME")
 """A name with such an ending holds the place of a secret, not the secret: SSH_KEY_FILE."""
 _URL_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@")
 _URL_TOKEN = re.compile(
     r"://\S*[?&#](access_token|token|password|secret|sig|signature|api_?key|key)=[^&\s]", re.IGNORECASE
 )
-_PROXY_PASSWORD = re.compile(r"[^/\s:@]+:[^/\s@]+@[^/\s@]+")
+_TOKEN = re.compile(
+    r"\b(hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|sk-[\w-]{30,}"
+    r"|(AKIA|ASIA)[A-Z0-9]{16}\b|xox[abprs]-[\w-]{20,}|(Bearer|Basic) +[\w.~+/-]{16,})"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+"""The forms of tokens and keys of well-known services. They are secrets under any name."""
+_PROXY_PASSWORD = re.compile(r"(?://)?[^/\s:@]+:[^/\s@]+@[^/\s@]+")
 HINT = (
     "set it in your own environment and name it in pass_env; or write it into secrets_file (mode 600); "
     "on Kubernetes, put it into a Secret and name that in kubernetes.secret"
@@ -48,7 +56,7 @@ def looks_secret(name: str) -> bool:
     words = [word for word in re.split(r"[^A-Za-z0-9]+", name.upper()) if word]
     if not words or words[-1] in _REFERENCES:
         return False
-    return any(word in _WORDS or word.endswith(_ENDINGS) for word in words)
+    return any(word in _WORDS or word.endswith((*_ENDINGS, *_PLURALS)) for word in words)
 
 
 def _reason(name: str, text: str) -> str:
@@ -66,7 +74,7 @@ def _reason(name: str, text: str) -> str:
 
 
 def _is_secret_text(text: str) -> bool:
-    return bool(_URL_PASSWORD.search(text) or _URL_TOKEN.search(text))
+    return any(pattern.search(text) for pattern in (_URL_PASSWORD, _URL_TOKEN, _TOKEN))
 
 
 def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:

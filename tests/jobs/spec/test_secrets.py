@@ -33,6 +33,7 @@ def accepted(setting: str) -> bool:
     [
         "HF_TOKEN", "WANDB_API_KEY", "wandb_apikey", "SSH_PASSPHRASE", "DB_PASSWORD", "db_passwd", "DB_PASS",
         "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "MY_SECRET", "MYSECRETS_SECRETS", "GOOGLE_CREDENTIALS", "KEY",
+        "API_KEYS", "DB_PASSWORDS", "PGPASS", "AUTHORIZATION", "SESSION_COOKIE",
     ],
 )  # fmt: skip
 def test_a_variable_that_is_called_like_a_secret_is_refused(name: str) -> None:
@@ -53,6 +54,7 @@ def test_a_variable_that_is_called_like_a_secret_is_refused(name: str) -> None:
         "KEYBOARD",
         "MAX_TOKENS",
         "COMPASS",
+        "SSH_AUTH_SOCK",
     ],
 )
 def test_an_ordinary_variable_is_not(name: str) -> None:
@@ -65,6 +67,7 @@ def test_an_ordinary_variable_is_not(name: str) -> None:
     [
         f"env.https_proxy=http://me:{VALUE}@proxy:3128",
         f"env.http_proxy=me:{VALUE}@proxy:3128",
+        f"env.http_proxy=//me:{VALUE}@proxy:3128",
         f"env.MLFLOW_TRACKING_URI=https://logs/?access_token={VALUE}",
         f"image=https://me:{VALUE}@registry/jobctl:1",
         f"container.mounts=['//me:{VALUE}@nas/x:/x', 'smb://me:{VALUE}@nas/x:/x']",
@@ -75,6 +78,17 @@ def test_a_url_with_a_password_is_refused_in_any_value(setting: str) -> None:
     said = refusal(sets=(setting,))
     assert "it holds a password" in said
     assert f"--set: {setting.partition('=')[0]}: " in said
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"hf_{VALUE:A<34}", f"ghp_{VALUE:A<36}", f"https://ghp_{VALUE:A<36}@github.com/a/b", f"Bearer {VALUE:A<24}",
+        "AKIA" + VALUE.upper().ljust(16, "A"), f"-----BEGIN OPENSSH PRIVATE KEY-----{VALUE}",
+    ],
+)  # fmt: skip
+def test_a_token_is_known_by_its_form_under_any_name(value: str) -> None:
+    assert "env.ADDRESS: it holds a password" in refusal(sets=(f"env.ADDRESS={value}",))
 
 
 @pytest.mark.parametrize(
