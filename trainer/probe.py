@@ -133,6 +133,7 @@ def probe(device: torch.device, lasting: float) -> dict[str, object]:
 
     return {
         "device": device_name(device),
+        "on_gpu": device.type == "cuda",
         "torch": str(torch.__version__),
         "cpus": torch.get_num_threads(),
         "product_tflops": products(device, lasting),

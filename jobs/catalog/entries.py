@@ -75,6 +75,8 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     float8_tflops: dict[str, float]
     attention_tflops: float
     copy_tb_s: dict[str, float]
+    on_gpu: bool = False
+    """True if ``device`` is a GPU. Earlier versions did not write it."""
 
     @property
     def product(self) -> float:

@@ -44,7 +44,7 @@ def probe_command(
     except msgspec.MsgspecError as error:
         raise UserError(f"the probe printed no figures: {error}", code=1) from None
 
-    name = hardware or hardware_of(probe.device)
+    name = hardware or hardware_of(probe)
     # This refuses a name that no estimate would use.
     load_hardware(name)
     file = probes_dir(root(site)) / f"{name}.json"
@@ -74,11 +74,21 @@ def _measured(python: str, seconds: float) -> bytes:
     return done.stdout
 
 
-def hardware_of(device: str) -> str:
-    """Return the catalogue's name of a device; ``cpu`` if it is the name of no GPU."""
+def hardware_of(probe: Probe) -> str:
+    """Return the catalogue's name of the device of a probe.
+
+    Raises UserError for a GPU that the catalogue does not know: its figures are not those of a CPU.
+    """
     for name in names("hardware"):
-        if is_device(load_hardware(name).facts.device, device):
+        if is_device(load_hardware(name).facts.device, probe.device):
             return name
+
+    if probe.on_gpu:
+        raise UserError(
+            f"the catalogue does not know the GPU {probe.device}",
+            hint="keep its figures under the nearest name: --hardware NAME (jobctl catalog list hardware)",
+            code=1,
+        )
 
     return "cpu"
 
