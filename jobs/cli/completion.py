@@ -53,7 +53,8 @@ def runs() -> list[str]:
         home = root()
         folders = [path for path in layout.runs(home).iterdir() if layout.RUN_NAME.fullmatch(path.name)]
         pipelines = layout.pipeline_file(home, "x").parent.glob("*.json")
-        newest = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+        # Of the entry itself: one link to nothing must not hide all other names.
+        newest = sorted(folders, key=lambda path: path.lstat().st_mtime, reverse=True)
         return [*(path.name for path in newest), *(path.stem for path in pipelines)]
     # A message would appear inside the line that the user types.
     except (OSError, UserError):

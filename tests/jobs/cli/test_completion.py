@@ -65,6 +65,12 @@ def test_runs_are_completed(root: Path, job: Job, words: tuple[str, ...]) -> Non
     assert completed(*words, "fi") == ["first"]
 
 
+def test_a_link_to_nothing_hides_no_run(root: Path, job: Job) -> None:
+    recorded(root, job("true", run="first"))
+    (root / "runs/gone").symlink_to("/nowhere")
+    assert completed("status", "fi") == ["first"]
+
+
 def test_a_file_may_take_the_place_of_a_name(root: Path) -> None:
     shell = ShellComplete(group, {}, "jobctl", "_JOBCTL_COMPLETE")
     (item,) = shell.get_completions(["submit", "--model"], "./mi")
