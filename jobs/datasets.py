@@ -9,7 +9,7 @@ import msgspec
 from jobctl.jobs.catalog.loader import names
 from jobctl.jobs.core import layout, tokenizer_files
 from jobctl.jobs.core.errors import UserError, nearest
-from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.reading import decode_json, read_regular
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.spec.length import DatasetSize, catalogue_size
 from jobctl.jobs.spec.tokenizer_folder import catalogue_ids
@@ -48,9 +48,9 @@ def dataset_folder(spec: JobSpec) -> Path:
 def read_meta(folder: Path) -> DatasetMeta:
     """Return the description of the data set in ``folder``.
 
-    Raises OSError, UnicodeDecodeError or msgspec.MsgspecError if it is missing or damaged.
+    Raises OSError or msgspec.MsgspecError if it is missing or damaged.
     """
-    return msgspec.json.decode(read_regular(folder / "meta.json"), type=DatasetMeta)
+    return decode_json(read_regular(folder / "meta.json"), DatasetMeta)
 
 
 def dataset_size(spec: JobSpec) -> DatasetSize | None:
@@ -64,7 +64,7 @@ def dataset_size(spec: JobSpec) -> DatasetSize | None:
 
     try:
         meta = read_meta(dataset_folder(spec))
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError):
         # A submission names the fault: ``check_inputs``.
         return catalogue_size(spec)
 
@@ -98,7 +98,7 @@ def tokenizer_ids(spec: JobSpec) -> int | None:
     try:
         # The folder may hold ids that another program made, without their tokenizer.
         return read_meta(dataset_folder(spec)).vocab_size
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError):
         raise unknown_tokenizer(spec) from None
 
 

@@ -68,7 +68,7 @@ def check_inputs(spec: JobSpec) -> None:
         meta = read_meta(folder)
     except FileNotFoundError:
         raise UserError(f"no data set in {folder}", hint=make) from None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError) as error:
         raise UserError(f"{folder / 'meta.json'}: {error}", hint=make) from None
 
     if meta.vocab_size > spec.model.vocab_size:
@@ -121,7 +121,7 @@ def check_tokenizer_folder(spec: JobSpec) -> None:
 
     try:
         meta = read_meta(dataset_folder(spec))
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError):
         # No data set exists yet, or `check_inputs` refuses it.
         return
 

@@ -20,7 +20,7 @@ from jobctl.jobs.catalog.loader import load_entry, names
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.amounts import short_bytes
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.core.reading import nearest_existing, read_regular
+from jobctl.jobs.core.reading import decode_json, nearest_existing, read_regular
 from jobctl.jobs.spec.job_spec import JobSpec
 from jobctl.jobs.targets.registry import target_entry
 
@@ -54,9 +54,9 @@ def is_on_the_hub(dataset: str) -> bool:
 def mirror_is_whole(folder: Path) -> bool:
     """Return whether the mirror in ``folder`` has all files of its record, each with its size."""
     try:
-        record = msgspec.json.decode(read_regular(folder / MIRROR_RECORD), type=MirrorRecord)
+        record = decode_json(read_regular(folder / MIRROR_RECORD), MirrorRecord)
         return all((folder / file.path).stat().st_size == file.size for file in record.files)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError):
         return False
 
 

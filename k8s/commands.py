@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import decode_json
 
 if TYPE_CHECKING:
     from jobctl.k8s.api import Api
@@ -63,7 +64,7 @@ def parse_verdict(text: bytes, pod: str) -> Verdict:
         raise ConnectionError(f"{pod}: the stream was cut")
 
     try:
-        return msgspec.json.decode(text, type=Verdict)
+        return decode_json(text, Verdict)
     except msgspec.MsgspecError:
         raise ConnectionError(f"{pod}: the stream ended without the command's exit code") from None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from jobctl.jobs.core.reading import decode_json
 from jobctl.k8s.resources import Object
 
 _BORING = frozenset(("ContainerCreating", "PodInitializing"))
@@ -119,7 +120,7 @@ def split_message(message: str) -> tuple[Ending | None, str]:
     """
     first, _, rest = message.partition("\n")
     try:
-        return msgspec.json.decode(first, type=Ending), rest
+        return decode_json(first, Ending), rest
     except msgspec.MsgspecError:
         return None, message
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from jobctl.jobs.core import exit_codes
+from jobctl.jobs.core.reading import decode_json
 from jobctl.jobs.runs.store import Run, State, Status
 from jobctl.k8s import config_maps
 from jobctl.k8s.names import QUEUE_LABEL
@@ -150,7 +151,7 @@ def _status_without_job(run: Run, pods: Sequence[Pod], cancelled: bool, marks: M
 
     if remembered := marks.get(ENDED_MARK, ""):
         try:
-            told = msgspec.json.decode(remembered, type=_Ending)
+            told = decode_json(remembered, _Ending)
         except msgspec.MsgspecError as error:  # someone else wrote the annotation
             detail = f"the record of its end cannot be read: {error}"
             return Status(run=run.name, target=run.target, state="unknown", detail=detail)

@@ -26,6 +26,7 @@ from jobctl.jobs.core.bounds import MOST_PROCESSES
 from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.jobs.core.layout import tokenizers
 from jobctl.jobs.core.names import inside
+from jobctl.jobs.core.reading import decode_json, read_regular
 from jobctl.jobs.core.validation import whole_number
 from jobctl.prep.encode.reference import ReferenceEncoder
 from jobctl.prep.encode.tokenizer_file import TokenizerFile
@@ -161,7 +162,7 @@ def sum_problems(folder: Path, meta: Meta) -> list[str]:
         return problems
 
     try:
-        said = msgspec.json.decode(path.read_bytes(), type=statistics.Statistics)
+        said = decode_json(read_regular(path), statistics.Statistics)
     except msgspec.DecodeError as error:
         return [*problems, f"{path} is damaged: {error}"]
 

@@ -15,7 +15,7 @@ import msgspec
 
 from jobctl.jobs.catalog.entries import Probe
 from jobctl.jobs.core import layout
-from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.reading import decode_json, read_regular
 from jobctl.jobs.core.run_times import read_goodput
 from jobctl.jobs.estimate.rates import rates_of
 from jobctl.jobs.estimate.report import Estimate, Question, available, estimate
@@ -42,8 +42,8 @@ def probes_dir(root: Path) -> Path:
 def read_probe(root: Path, hardware: str) -> Probe | None:
     """Return the probe of ``hardware`` in the root; None if none can be read."""
     try:
-        return msgspec.json.decode(read_regular(probes_dir(root) / f"{hardware}.json"), type=Probe)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return decode_json(read_regular(probes_dir(root) / f"{hardware}.json"), Probe)
+    except (OSError, msgspec.MsgspecError):
         return None
 
 

@@ -23,7 +23,7 @@ from jobctl.jobs.core.patience import Spell
 from jobctl.jobs.core.text import visible, visible_but_colours
 from jobctl.jobs.monitoring.figures import read_training
 from jobctl.jobs.runs import store as runs
-from jobctl.jobs.runs.logs import log_files, whole_lines
+from jobctl.jobs.runs.logs import log_files, new_lines
 from jobctl.jobs.runs.pipeline import Pipeline
 from jobctl.jobs.runs.store import Run, Status
 from jobctl.jobs.sweeping.page import RESULT
@@ -257,22 +257,18 @@ class Progress:
             self._printed = True
             self._line(f"{run.name}: its program is loading; it has printed nothing yet")
 
-    def _new_lines(self, path: Path, status: Status) -> list[str]:
-        offset = self._offsets.get(path, 0)
-        rest = status.state in runs.ENDED
-        lines, self._offsets[path] = whole_lines(path, offset, rest)
-        return [line for line in self._without_result(path, lines) if line.strip()]
+    def _new_lines(self, path: Path, status: Status) -> Iterator[str]:
+        lines = new_lines(path, self._offsets, rest=status.state in runs.ENDED)
+        return (line for line in self._without_result(path, lines) if line.strip())
 
-    def _without_result(self, path: Path, lines: list[str]) -> list[str]:
-        """Return the lines before the result of a sweep, which the verb prints at the end."""
-        if path in self._with_result:
-            return []
+    def _without_result(self, path: Path, lines: Iterator[str]) -> Iterator[str]:
+        """Yield the lines before the result of a sweep, which the verb prints at the end."""
+        for line in lines:
+            if line == RESULT:
+                self._with_result.add(path)
 
-        if RESULT not in lines:
-            return lines
-
-        self._with_result.add(path)
-        return lines[: lines.index(RESULT)]
+            if path not in self._with_result:
+                yield line
 
     def _line(self, text: str) -> None:
         if not self._terminal:

@@ -7,12 +7,20 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
+
+import msgspec
 
 from jobctl.jobs.core.errors import UserError
 
 MOST_BYTES = 64 << 20
 """The largest record that is read into memory, in bytes."""
+MOST_BYTES_OF_A_LIST = 1 << 30
+"""The same for a list of files and for a vocabulary."""
+MOST_BYTES_OF_A_LOG = 1 << 30
+"""The same for the log of one attempt: some millions of steps."""
+
+T = TypeVar("T")
 
 _carried: dict[str, str | None] = {}
 """Files of another machine by their paths there. None: that machine has no file at this path."""
@@ -29,6 +37,16 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def open_within(path: Path, most: int) -> BinaryIO:
+    """Open a regular file to read. Raise OSError for one that is longer than ``most`` bytes now."""
+    file = open_regular(path)
+    if os.fstat(file.fileno()).st_size > most:
+        file.close()
+        raise _too_long(path, most)
+
+    return file
+
+
 def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
     """Return the content of a regular file.
 
@@ -39,9 +57,24 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         data = file.read(most + 1)
 
     if len(data) > most:
-        raise OSError(errno.EFBIG, f"longer than {most} bytes", str(path))
+        raise _too_long(path, most)
 
     return data
+
+
+def _too_long(path: Path, most: int) -> OSError:
+    return OSError(errno.EFBIG, f"longer than {most} bytes", str(path))
+
+
+def decode_json(data: bytes | str, kind: type[T]) -> T:
+    """Return the value of a JSON text that another user may have written.
+
+    Raises msgspec.MsgspecError for any other text: also for bytes that are not text, and for deep nesting.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def carry(texts: Mapping[str, str | None]) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.goodput import Goodput, Interval, Span, Start, account
 from jobctl.jobs.core.log_files import has_training, log_names
-from jobctl.jobs.core.reading import open_regular, read_regular
+from jobctl.jobs.core.reading import MOST_BYTES_OF_A_LOG, decode_json, open_within, read_regular
 from jobctl.jobs.core.stamps import seconds_of
 
 ATTEMPT_NAME = re.compile(r"[0-9]{1,9}\.json")
@@ -104,7 +104,7 @@ def read_starts(run: Path) -> list[Start]:
     starts = []
     for name in log_names(run):
         try:
-            with open_regular(layout.metrics_dir(run) / name) as file:
+            with open_within(layout.metrics_dir(run) / name, MOST_BYTES_OF_A_LOG) as file:
                 start = start_of(file)
         except OSError:
             continue
@@ -120,7 +120,7 @@ def _has_steps(run: Path) -> bool:
     names = log_names(run)
     for name in names:
         try:
-            with open_regular(layout.metrics_dir(run) / name) as file:
+            with open_within(layout.metrics_dir(run) / name, MOST_BYTES_OF_A_LOG) as file:
                 if any(line.startswith(STEP) for line in file):
                     return True
         except OSError:
@@ -180,6 +180,6 @@ def _decode_file(path: Path, kind: type[T]) -> T | None:
 
 def _decode(data: bytes, kind: type[T]) -> T | None:
     try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return decode_json(data, kind)
+    except msgspec.MsgspecError:
         return None

@@ -15,6 +15,7 @@ import msgspec
 
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import MOST_BYTES_OF_A_LIST, decode_json, read_regular
 
 FILE = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"
@@ -83,7 +84,7 @@ def check_has_file(folder: Path) -> None:
 
 def sha256_of(folder: Path) -> str:
     """Return the SHA-256 of the file that defines the tokenizer. ``meta.json`` of a data set has it."""
-    return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(folder / FILE, MOST_BYTES_OF_A_LIST)).hexdigest()
 
 
 def number_of_ids(folder: Path) -> int:
@@ -93,8 +94,8 @@ def number_of_ids(folder: Path) -> int:
     """
     file = folder / FILE
     try:
-        contents = msgspec.json.decode(file.read_bytes(), type=_Contents)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        contents = decode_json(read_regular(file, MOST_BYTES_OF_A_LIST), _Contents)
+    except msgspec.MsgspecError as error:
         raise UserError(f"{file} is not a tokenizer: {error}", hint="fetch it again") from None
 
     vocab = contents.model.vocab
@@ -108,4 +109,4 @@ def copy_files(source: Path, target: Path) -> None:
     # Copy the file that defines the tokenizer last, because another process may look in the meantime.
     for name in reversed(COPIED):
         if (source / name).is_file():
-            write_whole(target / name, (source / name).read_bytes())
+            write_whole(target / name, read_regular(source / name, MOST_BYTES_OF_A_LIST))

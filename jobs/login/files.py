@@ -192,7 +192,7 @@ def _line(stream: BinaryIO) -> dict[str, object] | None:
 
     try:
         facts = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         facts = None
 
     if not isinstance(facts, dict):

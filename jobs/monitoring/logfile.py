@@ -7,6 +7,7 @@ write kinds of lines and fields that this one does not know. None of these is an
 from __future__ import annotations
 
 import datetime
+import errno
 import gc
 import typing
 from pathlib import Path
@@ -16,7 +17,7 @@ import msgspec
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.amounts import counted
 from jobctl.jobs.core.log_files import LOG_NAME, Kind, log_names
-from jobctl.jobs.core.reading import open_regular
+from jobctl.jobs.core.reading import MOST_BYTES_OF_A_LOG, open_within
 from jobctl.jobs.monitoring.document import newest_document, read_document
 from jobctl.jobs.monitoring.history import History, Joined, Line
 
@@ -59,10 +60,13 @@ class LogFile:
         self._torn = b""
 
     def read_on(self) -> bool:
-        """Read the lines that are new since the last call. Return whether there were any. Raises OSError."""
-        with open_regular(self.path) as file:
+        """Read the lines that are new since the last call. Return whether there were any.
+
+        Raises OSError, also for a log that is longer than ``MOST_BYTES_OF_A_LOG``.
+        """
+        with open_within(self.path, MOST_BYTES_OF_A_LOG) as file:
             file.seek(self._offset)
-            data = file.read()
+            data = file.read(MOST_BYTES_OF_A_LOG)
 
         if not data:
             return False
@@ -81,7 +85,7 @@ class LogFile:
         gc.disable()
         try:
             self.lines += _DECODER.decode_lines(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             # One damaged line fails the whole block, so each line is then decoded alone.
             for line in data.splitlines():
                 self._decode_line(line)
@@ -116,6 +120,7 @@ class RunLog:
     def __init__(self, run: Path) -> None:
         self.run = run
         self._files: dict[str, LogFile] = {}
+        self._too_long: dict[str, str] = {}
 
     def read(self) -> History:
         """Return the history so far; an empty one before the first line.
@@ -126,10 +131,12 @@ class RunLog:
         files = self._opened("run")
         scores = self._opened("eval")
         if not files and not scores:
-            return self._documented()
+            history = self._documented()
+            history.notes += self._too_long.values()
+            return history
 
         # The logs are joined anew at each call: a new attempt may roll back steps that were shown.
-        history = History(name=self.run.name, path=self.run)
+        history = History(name=self.run.name, path=self.run, notes=[*self._too_long.values()])
         joined = Joined(history)
         for name, file in files.items():
             joined.add(name, stamp_seconds(name), file.lines)
@@ -174,7 +181,11 @@ class RunLog:
             file = self._files.setdefault(name, LogFile(layout.metrics_dir(self.run) / name))
             try:
                 file.read_on()
-            except OSError:  # removed since it was listed, or no file of ours
+            except OSError as error:
+                # Other errors: the file was removed since it was listed, or it is no file of ours.
+                if error.errno == errno.EFBIG:
+                    self._too_long[name] = f"{file.path}: left out: {error.strerror}"
+
                 continue
 
             files[name] = file

@@ -13,6 +13,8 @@ from jobctl.jobs.core.reading import open_regular
 from jobctl.jobs.runs.store import numbers_of_others
 
 POLL_SECONDS = 0.5
+PORTION_BYTES = 16 << 20
+"""Bytes of a log that are in memory at once."""
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _RANK_LOG = re.compile(r"rank-[0-9]{1,9}\.log")
 
@@ -87,10 +89,10 @@ def _lines(files: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterat
         finished = ended()
         for path in files():
             if path not in offsets:
+                offsets[path] = 0
                 yield path, None
 
-            text, offsets[path] = whole_lines(path, offsets.get(path, 0), rest=finished)
-            for line in text:
+            for line in new_lines(path, offsets, rest=finished):
                 yield path, line
 
         if finished:
@@ -99,17 +101,27 @@ def _lines(files: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterat
         time.sleep(POLL_SECONDS)
 
 
-def whole_lines(path: Path, offset: int, rest: bool) -> tuple[list[str], int]:
-    """Return the lines after byte ``offset``, and the offset after them.
+def new_lines(path: Path, offsets: dict[Path, int], rest: bool) -> Iterator[str]:
+    """Yield the lines after the offset of ``path``, and move the offset behind them.
 
-    Return a last line without a line break only with ``rest``, because it may be incomplete.
+    Yield a last line without a line break only with ``rest``, because it may be incomplete.
     """
     with open_regular(path) as file:
-        file.seek(offset)
-        data = file.read()
+        file.seek(offsets.get(path, 0))
+        # In portions: the log of another user may be larger than the memory.
+        while data := file.read(PORTION_BYTES):
+            end = data.rfind(b"\n") + 1
+            is_last = len(data) < PORTION_BYTES
+            # A line that is longer than a portion is cut.
+            if (is_last and rest) or not (is_last or end):
+                end = len(data)
 
-    end = len(data) if rest else data.rfind(b"\n") + 1
-    return data[:end].decode("utf-8", "replace").splitlines(), offset + end
+            if not end:
+                return
+
+            offsets[path] = offsets.get(path, 0) + end
+            file.seek(offsets[path])
+            yield from data[:end].decode("utf-8", "replace").splitlines()
 
 
 def _what(rank: int | None, attempt: int | None) -> str:

@@ -17,7 +17,7 @@ from jobctl.jobs.core import layout
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.names import shown
-from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.reading import decode_json, read_regular
 
 STEPS = tuple(kind.name for kind in kinds.PIPELINE)
 
@@ -77,12 +77,12 @@ def read(root: Path, name: str) -> Pipeline | None:
         return None
 
     try:
-        pipeline = msgspec.json.decode(read_regular(path), type=Pipeline)
+        pipeline = decode_json(read_regular(path), Pipeline)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", code=1) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except msgspec.MsgspecError as error:
         raise UserError(f"{path}: not a pipeline's record: {error}", code=1) from None
 
     # Check the names, because they become paths, and another user may have written the record.

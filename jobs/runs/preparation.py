@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.core import layout
-from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.reading import decode_json, read_regular
 from jobctl.jobs.runs.store import Run
 
 SILENT = 60.0
@@ -49,10 +49,10 @@ def read_preparation(run: Run) -> Preparation | None:
     path = layout.preparation_file(folder)
 
     try:
-        said = msgspec.json.decode(read_regular(path), type=Preparation)
+        said = decode_json(read_regular(path), Preparation)
         # The clock of a file server may be ahead of ours.
         age = max(time.time() - path.stat().st_mtime, 0.0)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError):
         return None
 
     return as_of_now(said, age)

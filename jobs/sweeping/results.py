@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.core.durable import write_whole
-from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.reading import decode_json, read_regular
 from jobctl.jobs.sweeping.plan import Outcome, Trial
 
 FILE = "outcome.json"
@@ -48,7 +48,7 @@ def read_outcomes(run: Path) -> list[Outcome]:
 
 def _read(path: Path) -> Outcome | None:
     try:
-        return msgspec.json.decode(read_regular(path), type=Outcome)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return decode_json(read_regular(path), Outcome)
+    except (OSError, msgspec.MsgspecError):
         # A damaged outcome counts as missing: its trial runs once more.
         return None

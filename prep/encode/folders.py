@@ -16,6 +16,7 @@ from jobctl.jobs.catalog.loader import load_entry, names
 from jobctl.jobs.core.durable import make_shared
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import tokenizer_dir
+from jobctl.jobs.core.reading import MOST_BYTES_OF_A_LIST, decode_json, read_regular
 from jobctl.jobs.core.tokenizer_files import (
     FILE,
     MODEL,
@@ -38,7 +39,7 @@ def settings_of(folder: Path, name: str) -> dict[str, Any]:
     """Return the content of a JSON file, or nothing if it is absent. Raises UserError if it is damaged."""
     path = folder / name
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return decode_json(read_regular(path), dict[str, Any])
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.DecodeError) as error:
@@ -172,8 +173,8 @@ def install(source: Path, target: Path) -> None:
     if source.resolve() == target.resolve():
         return
 
-    data = (source / FILE).read_bytes()
-    if (target / FILE).is_file() and (target / FILE).read_bytes() != data:
+    data = read_regular(source / FILE, MOST_BYTES_OF_A_LIST)
+    if (target / FILE).is_file() and read_regular(target / FILE, MOST_BYTES_OF_A_LIST) != data:
         raise UserError(
             f"{target} is another tokenizer of the same name", hint="rename one of the two folders"
         )

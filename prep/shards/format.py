@@ -25,6 +25,7 @@ import numpy.typing as npt
 from jobctl.jobs.core.durable import partial_path, sync_folder, write_whole
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.names import UnsafeName, inside, parts_of
+from jobctl.jobs.core.reading import decode_json, read_regular
 
 META_FILE = "meta.json"
 WRITTEN_BACK = 16 << 20
@@ -265,7 +266,7 @@ def read_meta(folder: Path) -> Meta:
     path = folder / META_FILE
     prepare = "prepare it with: jobctl submit prep --dataset NAME --tokenizer NAME"
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         problem = "has no meta.json, so it was not prepared to the end"
         if not folder.is_dir():
@@ -276,8 +277,8 @@ def read_meta(folder: Path) -> Meta:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
     try:
-        meta = msgspec.json.decode(data, type=Meta)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        meta = decode_json(data, Meta)
+    except msgspec.DecodeError as error:
         raise UserError(f"{path} is not a data set's meta.json: {error}", hint=prepare) from None
 
     if meta.format != FORMAT:

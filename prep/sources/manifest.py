@@ -17,6 +17,7 @@ import msgspec
 
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import MOST_BYTES_OF_A_LIST, decode_json, read_regular
 from jobctl.prep.shards.format import SourceFile
 from jobctl.prep.sources.files import CHUNK, CheckedFile
 from jobctl.prep.sources.listing import Source
@@ -210,7 +211,7 @@ def save(manifest: Manifest, folder: Path) -> None:
 def load(folder: Path) -> Manifest | None:
     """Return the manifest in ``folder``, or None if there is none yet."""
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=Manifest)
+        return decode_json(read_regular(folder / FILE, MOST_BYTES_OF_A_LIST), Manifest)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:

@@ -15,7 +15,7 @@ import msgspec
 from jobctl.jobs.catalog.data import DatasetEntry, Package
 from jobctl.jobs.core.errors import UserError, nearest
 from jobctl.jobs.core.layout import source_dir
-from jobctl.jobs.core.reading import read_regular
+from jobctl.jobs.core.reading import decode_json, read_regular
 from jobctl.prep.sources.kinds import READABLE, kind
 from jobctl.prep.sources.listing import (
     Listing,
@@ -80,10 +80,10 @@ def mirrored(folder: Path) -> Mirrored | None:
     """
     path = folder / MIRROR_FILE
     try:
-        return msgspec.json.decode(read_regular(path), type=Mirrored)
+        return decode_json(read_regular(path), Mirrored)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError) as error:
         raise UserError(
             f"{path} cannot be read: {error}", hint="run jobctl.prep.mirror again: it writes the record again"
         ) from None

@@ -17,6 +17,7 @@ from jobctl.jobs.catalog.data import DatasetEntry, PrepConfig, TokenizerEntry
 from jobctl.jobs.core.durable import make_shared, write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.names import inside
+from jobctl.jobs.core.reading import MOST_BYTES_OF_A_LIST, decode_json, read_regular
 from jobctl.prep.shards.format import TokenizerRecord
 from jobctl.prep.work.claims import Claims
 
@@ -135,7 +136,7 @@ def load(output: Path) -> Job:
     """Return the job of an output folder."""
     path = work_dir(output) / JOB_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Job)
+        return decode_json(read_regular(path, MOST_BYTES_OF_A_LIST), Job)
     except FileNotFoundError:
         raise UserError(f"{output} was not prepared by python -m jobctl.prep: {path} is absent") from None
     except msgspec.DecodeError as error:

@@ -12,6 +12,7 @@ import msgspec
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import tokenizer_dir
+from jobctl.jobs.core.reading import MOST_BYTES_OF_A_LIST, decode_json, read_regular
 from jobctl.prep.encode import tokenizers
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.sources import origins
@@ -46,7 +47,7 @@ def load(output: Path) -> Origin:
     """Return the origin of the job in ``output``. Raises UserError if it is absent or damaged."""
     path = work_dir(output) / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Origin)
+        return decode_json(read_regular(path, MOST_BYTES_OF_A_LIST), Origin)
     except (FileNotFoundError, msgspec.DecodeError):
         raise UserError(
             f"{path} does not say where the sources are", hint="run the command that prepared the data again"

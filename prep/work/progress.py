@@ -12,6 +12,7 @@ import msgspec
 
 from jobctl.jobs.core.amounts import clock
 from jobctl.jobs.core.layout import preparation_file
+from jobctl.jobs.core.reading import decode_json, read_regular
 from jobctl.prep.shards.format import Meta
 from jobctl.prep.shards.statistics import Statistics
 from jobctl.prep.work.claims import owner
@@ -134,7 +135,7 @@ def workers(output: Path) -> list[Worker]:
     # Names that begin with a dot are left out: those files are being written.
     for path in folder(output).glob("[!.]*.json"):
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            reports.append(msgspec.json.decode(path.read_bytes(), type=Worker))
+            reports.append(decode_json(read_regular(path), Worker))
 
     return reports
 
@@ -153,7 +154,7 @@ class Tally:
         """Return the sums over the finished tasks of a stage."""
         seen, total = self._sums.setdefault(stage, (set(), Sum()))
         for index in finished(self._output, stage) - seen:
-            record = msgspec.json.decode(record_file(self._output, stage, index).read_bytes(), type=Done)
+            record = decode_json(read_regular(record_file(self._output, stage, index)), Done)
             seen.add(index)
             total.tasks += 1
             total.read_bytes += record.read_bytes

@@ -17,6 +17,7 @@ import numpy as np
 
 from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import decode_json, read_regular
 from jobctl.prep.encode.encoder import NO_IDS, Encoder, count_of, differing, with_ends
 from jobctl.prep.encode.encoders import Encoders
 from jobctl.prep.select.duplicates import Repeated
@@ -175,7 +176,7 @@ def load_record(output: Path, index: int) -> Record:
     """
     path = record_file(output, STAGE, index)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
+        return decode_json(read_regular(path), Record)
     except msgspec.DecodeError as error:
         raise UserError(f"{path} is damaged: {error}", hint=f"delete {path} and run the job again") from None
 

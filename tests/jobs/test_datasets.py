@@ -37,7 +37,7 @@ def test_a_data_set_that_is_here_is_counted(tmp_path: Path) -> None:
     assert size.is_exact
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", '{"vocab_size": 1}', "\xff"])
+@pytest.mark.parametrize("text", [None, "", "[]", '{"vocab_size": 1}', "\xff", '{"x": ' + "[" * 200_000])
 def test_one_that_cannot_be_read_is_estimated(tmp_path: Path, text: str | None) -> None:
     spec = spec_in(tmp_path)
     if text is not None:

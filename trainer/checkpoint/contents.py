@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.core.reading import decode_json
 from jobctl.trainer.checkpoint import legacy
 from jobctl.trainer.checkpoint.integrity import (
     Checksums,
@@ -92,12 +93,12 @@ def checked(folder: Path, name: str, checksums: Checksums) -> bytes:
 def decode_table(data: bytes, folder: Path) -> Table:
     try:
         # The format first: a later one may have other fields, and is no damage.
-        format = msgspec.json.decode(data, type=Formatted).format
+        format = decode_json(data, Formatted).format
         if format > TABLE_FORMAT:
             raise later_format(folder, TABLE_FILE, format, TABLE_FORMAT)
 
-        return msgspec.json.decode(data, type=Table)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return decode_json(data, Table)
+    except msgspec.DecodeError as error:
         raise Damaged([f"{TABLE_FILE}: {error}"]) from None
 
 

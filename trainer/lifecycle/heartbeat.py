@@ -20,6 +20,7 @@ from jobctl.jobs.core.durable import write_whole
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.exit_codes import EXIT_BUSY
 from jobctl.jobs.core.layout import heartbeat_file
+from jobctl.jobs.core.reading import decode_json
 
 BEAT_SECONDS = 5.0
 WATCH_SECONDS = 20.0
@@ -161,8 +162,8 @@ def encoded(sign: Sign) -> bytes:
 def decoded(data: bytes | None) -> Sign | None:
     """Return None for an invalid sign. Such a sign does not prevent training."""
     try:
-        return msgspec.json.decode(data, type=Sign) if data else None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return decode_json(data, Sign) if data else None
+    except msgspec.MsgspecError:
         return None
 
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobctl.jobs.core.errors import UserError
-from jobctl.jobs.core.reading import nearest_existing, open_regular, read_regular, read_text_file
+from jobctl.jobs.core.reading import (
+    decode_json,
+    nearest_existing,
+    open_regular,
+    open_within,
+    read_regular,
+    read_text_file,
+)
 
 
 def test_a_regular_file_is_read_also_over_a_link(tmp_path: Path) -> None:
@@ -30,6 +38,22 @@ def test_a_file_without_end_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with pytest.raises(OSError, match="longer than 6 bytes"):
         read_regular(tmp_path / "file", most=6)
+
+
+def test_a_file_that_is_too_long_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "long"
+    path.write_bytes(b"12345")
+    with open_within(path, 5) as file:
+        assert file.read() == b"12345"
+
+    with pytest.raises(OSError, match="longer than 4 bytes"):
+        open_within(path, 4)
+
+
+@pytest.mark.parametrize("data", [b'{"x": ' + b"[" * 200_000, b'"\xff"', b"[]", b"{", b""])
+def test_json_of_another_user_is_a_value_or_one_kind_of_error(data: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        decode_json(data, str)
 
 
 def test_the_nearest_folder_that_exists_is_the_path_itself_or_above_it(tmp_path: Path) -> None:

@@ -165,6 +165,7 @@ def test_more_than_the_disk_holds_is_refused_before_it_comes(into: Path) -> None
         b'{"name": "x", "size": 1, "time": 1e300}\n',
         b'{"name": "x", "size": 1, "time": 99999999999999999999999}\n',
         b"x" * (1 << 21),
+        b"[" * 200_000 + b"\n",
     ],
 )
 def test_a_line_that_is_no_file_ends_the_copy_in_words(into: Path, line: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -103,6 +104,26 @@ def test_a_damaged_line_costs_that_line_and_is_told(tmp_path: Path) -> None:
     history = read(tmp_path)
     assert [step.iter for step in history.steps] == [1, 2, 4, 6, 7, 8, 9, 10]
     assert history.notes == [f"{path}: skipped 2 damaged lines"]
+
+
+def test_a_line_that_nests_without_end_costs_that_line_alone(tmp_path: Path) -> None:
+    log = write_log(tmp_path, [start_line(), step_line(1, 2.0)])
+    with log.open("a") as file:
+        file.write('{"kind": "iteration", "iter": 2, "x": ' + "[" * 200_000 + "\n")
+        file.write(json.dumps(step_line(3, 2.0)) + "\n")
+
+    history = read(tmp_path)
+    assert [step.iter for step in history.steps] == [1, 3]
+    assert "1 damaged line" in history.notes[0]
+
+
+def test_a_log_that_is_larger_than_any_is_named_and_not_read(tmp_path: Path) -> None:
+    write_log(tmp_path, [start_line(), step_line(1, 2.0)])
+    endless = write_log(tmp_path, [start_line()], minutes=10)
+    os.truncate(endless, 1 << 31)
+    history = read(tmp_path)
+    assert [step.iter for step in history.steps] == [1]
+    assert history.notes == [f"{endless}: left out: longer than {1 << 30} bytes"]
 
 
 def test_kinds_and_fields_of_another_version_are_no_damage(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from jobctl.jobs.core import layout
 from jobctl.jobs.core.errors import UserError
+from jobctl.jobs.runs import logs
 from jobctl.jobs.runs.logs import log_files, read_all_ranks, read_logs
 
 
@@ -39,6 +40,18 @@ def test_a_rank_has_its_own_log(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_do_not_end_the_reading(tmp_path: Path) -> None:
     write(tmp_path, 1, "").write_bytes(b"a\xff\nb")
     assert lines(tmp_path) == ["a\ufffd", "b"]
+
+
+@pytest.mark.parametrize("text", ["one\ntwo\nthree\n", "one\ntwo\nthree", "one\nlonger than that\nx"])
+def test_a_log_larger_than_the_memory_is_read_in_portions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(logs, "PORTION_BYTES", 6)
+    write(tmp_path, 1, text)
+    read = lines(tmp_path)
+    assert "".join(read) == text.replace("\n", "")
+    assert all(len(line) <= 6 for line in read)
+    assert read[0] == "one"
 
 
 def test_following_yields_every_line_once_and_never_half_of_one(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -156,10 +157,18 @@ def test_an_edited_meta_is_refused(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}'])
-def test_a_damaged_meta_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "meta.json").write_text(text)
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b'{"format": 1}', b'{"dataset": "\xff"}', b'{"x": ' + b"[" * 200_000]
+)
+def test_a_damaged_meta_is_refused(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "meta.json").write_bytes(text)
     with pytest.raises(UserError, match=r"meta\.json"):
+        open_dataset(tmp_path)
+
+
+def test_a_meta_that_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "meta.json")
+    with pytest.raises(UserError, match=r"meta\.json: not a regular file"):
         open_dataset(tmp_path)
 
 

@@ -29,6 +29,19 @@ def test_the_manifest_is_sorted_hashed_and_read_back(tmp_path: Path) -> None:
     assert manifests.load(tmp_path / "elsewhere") is None
 
 
+@pytest.mark.parametrize("text", [b"{", b'{"files": "\xff"}', b'{"x": ' + b"[" * 200_000])
+def test_a_damaged_manifest_is_said(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / manifests.FILE).write_bytes(text)
+    with pytest.raises(UserError, match="is damaged"):
+        manifests.load(tmp_path)
+
+
+def test_a_manifest_that_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / manifests.FILE)
+    with pytest.raises(OSError, match="not a regular file"):
+        manifests.load(tmp_path)
+
+
 def test_a_file_whose_hash_is_known_is_not_read_for_the_manifest(tmp_path: Path) -> None:
     """It is held to it when its text is read."""
     (tmp_path / "a.txt").write_text("text")

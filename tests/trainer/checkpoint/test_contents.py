@@ -9,7 +9,7 @@ import torch
 
 from jobctl.jobs.core.errors import UserError
 from jobctl.trainer.checkpoint.contents import read_contents
-from jobctl.trainer.checkpoint.integrity import Damaged
+from jobctl.trainer.checkpoint.integrity import Damaged, content_sum
 from tests.trainer.checkpoint.saving import data_files, rewrite, save, spoil
 
 TENSORS = {"model.w": torch.arange(12.0).reshape(4, 3)}
@@ -76,6 +76,16 @@ def test_files_of_a_later_version_are_refused_in_words(folder: Path, name: str) 
     else:
         rewrite(folder, name, content)
     with pytest.raises(UserError, match=f"{name} has format 77"):
+        read_contents(folder)
+
+
+def test_a_table_that_nests_without_end_is_damage(folder: Path) -> None:
+    text = b'{"x": ' + b"[" * 200_000
+    (folder / "table.json").write_bytes(text)
+    sums = json.loads((folder / "checksums.json").read_text())
+    sums["files"]["table.json"] = {"size": len(text), "xxh3_128": content_sum(text)}
+    (folder / "checksums.json").write_text(json.dumps(sums))
+    with pytest.raises(Damaged, match=r"table\.json"):
         read_contents(folder)
 
 
