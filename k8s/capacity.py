@@ -42,6 +42,7 @@ def read_capacity(api: Api, site: Site) -> Capacity:
         if refusal.status != 403:
             raise
 
+        # Without the pods of all namespaces, the free GPUs are only an upper bound.
         pods = api.list_all(POD, section.namespace)
         sees_all = False
 
@@ -67,6 +68,7 @@ def capacity_of(node: Object, held: Mapping[str, int], resource: str, label: str
         name=metadata["name"],
         product=(metadata.get("labels") or {}).get(label, ""),
         gpus=gpus,
+        # A device that became unhealthy no longer counts, but a pod still holds it.
         free=max(0, gpus - held.get(metadata["name"], 0)),
         state=state,
     )

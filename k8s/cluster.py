@@ -143,7 +143,9 @@ def _events_of(api: Api, namespace: str, jobs: list[tuple[Kind, Object]], pods: 
     waiting = [pod["metadata"]["name"] for pod in pods if not read_pod(pod).running]
     events: list[Object] = []
 
+    # Sorted names make each look read the same pods.
     for name in [*sorted(involved), *sorted(waiting)[:MOST_PODS]]:
+        # The server filters, because a namespace may have thousands of events.
         selector = f"type=Warning,involvedObject.name={name}"
         events += api.list_all(EVENT, namespace, fieldSelector=selector)
 

@@ -53,6 +53,7 @@ class Verdict(msgspec.Struct):
         if self.succeeded:
             return 0
 
+        # The API server gives the exit code as the text of a cause.
         causes = self.details.causes if self.details else []
         codes = [cause.message for cause in causes if cause.reason == "ExitCode"]
         return int(codes[0]) if codes and codes[0].isdigit() else None

@@ -82,6 +82,7 @@ def read_facts(api: Api, site: Site, kind: Kind, resources: Resources) -> Cluste
         operator_schema=_schema(api, PYTORCHJOB) if PYTORCHJOB in kinds else "",
         trainer_schema=_schema(api, TRAINJOB) if TRAINJOB in kinds else "",
         runtime=runtime,
+        # Without Trainer v2 no runtime can exist, and no job needs one.
         runtime_is_missing=no_runtime and TRAINJOB in kinds,
         namespace=namespace,
         claim=claim,
@@ -111,6 +112,7 @@ def _schema(api: Api, kind: Kind) -> str:
     except Refused:
         return ""
 
+    # The checks search the text for names of fields, so its structure does not matter.
     return msgspec.json.encode(document).decode()
 
 
@@ -193,6 +195,7 @@ def wrong_runtime(facts: ClusterFacts) -> Trouble | None:
     if not facts.runtime:
         return None
 
+    # A code too many is as wrong as a missing one.
     again = _retried_codes(facts.runtime)
     in_place = _codes_in_place(facts.runtime)
     if again == set(STARTED_AGAIN) and in_place == set(STARTED_IN_PLACE):
@@ -210,6 +213,7 @@ def wrong_runtime(facts: ClusterFacts) -> Trouble | None:
 
 def _retried_codes(runtime: Object) -> set[int]:
     codes: set[int] = set()
+    # In Kubernetes a null means the same as a missing key.
     jobs = runtime["spec"]["template"]["spec"].get("replicatedJobs") or []
     for job in jobs:
         policy = job["template"]["spec"].get("podFailurePolicy") or {}
@@ -275,6 +279,7 @@ def volume(facts: ClusterFacts) -> Trouble | None:
     if facts.claim is None:
         return None
 
+    # A claim may list several modes, and one mode that nodes can share is enough.
     modes = set(facts.claim.get("spec", {}).get("accessModes") or [])
     if facts.nodes_of_a_job > 1 and modes and modes <= ONE_NODE_ONLY:
         return Trouble(
@@ -285,6 +290,7 @@ def volume(facts: ClusterFacts) -> Trouble | None:
             page=PAGE,
         )
 
+    # A pending claim is no fault, because some storage classes bind it only for a pod.
     phase = (facts.claim.get("status") or {}).get("phase", "")
     if phase == "Lost":
         return Trouble(

@@ -77,11 +77,13 @@ def _words_of(command: Command, serve: Callable[[], None]) -> str:
     serving = False
     try:
         for piece in command.output():
+            # TensorBoard may run for days, and only its last words give a reason.
             said = (said + piece)[-WORDS_BYTES:]
             if not serving and _SERVES in said:
                 serving = True
                 serve()
     except (UserError, ConnectionError) as error:
+        # TensorBoard's own words say more than those of the connection.
         said = said or str(error).encode()
 
     return said.decode("utf-8", "replace").strip()[-500:]

@@ -90,6 +90,7 @@ def read_operators(api: Api, kinds: Iterable[Kind]) -> dict[str, Running]:
     running = {_SERVERS[kind]: Running() for kind in kinds if kind in _SERVERS}
     for operator, name in OPERATORS.items():
         try:
+            # An administrator may choose another namespace, but seldom another name.
             deployments = api.list_all(DEPLOYMENTS, "", fieldSelector=f"metadata.name={name}")
         except Refused:  # no right to see Deployments
             continue

@@ -56,11 +56,13 @@ def parse_listing(output: bytes) -> Listing:
     Raises UserError for more files than a run can have.
     """
     listing = Listing()
+    # Zero bytes separate the entries, because no name can have one.
     entries = [entry for entry in output.split(b"\0") if entry]
     if len(entries) > FILES:
         raise UserError(f"the pod lists {len(entries)} files; at most {FILES} are taken", code=1)
 
     for entry in entries:
+        # The name of a file need not be UTF-8.
         match = _ENTRY.fullmatch(entry.decode("utf-8", "surrogateescape"))
         if match is None:
             listing.refused.append(f"an entry of the pod's list is not one: {shown(repr(entry[:60]))}")

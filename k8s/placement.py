@@ -30,6 +30,7 @@ def placement(spec: JobSpec) -> dict[str, Any]:
     """
     volumes, mounts = mounts_of(spec)
     return {
+        # A pod without GPUs must stay away from the nodes that only GPU jobs may use.
         "tolerations": spec.site.kubernetes.tolerations if spec.resources.gpus_per_node else (),
         "node_rules": node_rules(spec),
         "requests": requests(spec),
@@ -58,6 +59,7 @@ def devices(spec: JobSpec) -> dict[str, str | int]:
         counts[site.gpu_resource] = spec.resources.gpus_per_node
 
     if needs_rdma(spec):
+        # By default each GPU gets an RDMA device of its own.
         counts[site.rdma_resource] = site.rdma_devices or max(1, spec.resources.gpus_per_node)
 
     return counts
@@ -67,6 +69,7 @@ def requests(spec: JobSpec) -> dict[str, str | int]:
     """Return the resources that a pod is promised."""
     processes = spec.processes_per_node if distributed(spec) else 1
     facts = spec.facts
+    # A promise of a whole node could never be kept, because the kubelet takes a part of it.
     cpus = spec.site.cpus_per_task or min(processes * CPUS_PER_PROCESS, max(1, facts.cpus * 3 // 4))
     memory = min(processes * GIB_PER_PROCESS, facts.node_memory_gib * 3 // 4)
 
@@ -80,6 +83,7 @@ def limits(spec: JobSpec) -> dict[str, str | int]:
     """
     site = spec.site.kubernetes
     promised = requests(spec)
+    # A user may request more than the catalogue says that a node has.
     cpus = site.cpu_limit or max(spec.facts.cpus, int(promised["cpu"]))
     memory = site.memory_limit or _larger(
         f"{spec.facts.node_memory_gib * 9 // 10}Gi", str(promised["memory"])

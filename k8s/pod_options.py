@@ -76,7 +76,9 @@ def merged(template: Object, options: Mapping[str, Any], kind: Kind) -> Object:
     if not options:
         return template
 
+    # The job's container is the first one, whatever name its operator requires.
     container = template["spec"]["containers"][0]["name"]
+    # The check comes before the renaming, so that messages have the user's own names.
     _check(options, container)
     wanted = _with_name(options, container)
     if kind == TRAINJOB:

@@ -133,6 +133,7 @@ def _last_words(ended: Object, status: Object) -> str:
     """Return the reason of Kubernetes (OOMKilled, Evicted) and the end of the container's message."""
     reason = ended.get("reason") or status.get("reason") or ""
     said = (ended.get("message") or status.get("message") or "").strip()
+    # These words say no more than the exit code.
     words = [] if reason in ("", "Completed", "Error") else [reason]
     # The end of a long message is nearest to the failure.
     return ": ".join([*words, *([said[-2000:]] if said else [])])
@@ -140,6 +141,7 @@ def _last_words(ended: Object, status: Object) -> str:
 
 def _waits(status: Object, state: Object) -> Object:
     """Return the reason why a pod does not run, and its message."""
+    # A pod without a node has no containers yet, so this reason comes first.
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return {"message": condition.get("message") or condition.get("reason") or ""}

@@ -63,6 +63,7 @@ def _workloads(api: Api, namespace: str) -> list[Object]:
 
 def check_queue(api: Api, namespace: str, name: str) -> None:
     """Raise UserError for a missing queue. A job starts suspended, and nothing would admit it."""
+    # An older Kueue serves only v1beta1.
     for kind in (LOCAL_QUEUE, LOCAL_QUEUE_V1BETA1):
         try:
             queue = api.get(kind, namespace, name)
@@ -95,6 +96,7 @@ def read_workload(workload: Object) -> Waiting:
     if conditions.get("Admitted", {}).get("status") == "True":
         return ADMITTED
 
+    # Kueue first reserves quota, and then waits for the admission checks.
     reserved = conditions.get("QuotaReserved", {})
     lines = [_evicted(conditions), _deactivated(workload)]
     if reserved.get("status") == "False":

@@ -14,6 +14,8 @@ from jobctl.k8s.quantities import amount
 Answer = dict[str, Any]
 """A Status object of Kubernetes."""
 
+# These patterns follow messages of the API server, which it does not promise to keep. A message without a
+# match is shown as it is.
 _UNKNOWN_FIELD = re.compile(r'unknown field "([^"]+)"')
 _EXCEEDED_QUOTA = re.compile(
     r"exceeded quota: (?P<name>\S+), requested: (?P<requested>\S+), used: (?P<used>\S+), limited: (?P<limit>\S+)"
@@ -64,6 +66,7 @@ def refused(status: int, body: bytes, subject: str, operator: str = "") -> Refus
     itself.
     """
     answer = _parse(body)
+    # Only Kubernetes itself answers with a Status object.
     if answer is None:
         return _refused_in_plain_text(status, body, subject, operator)
 
@@ -77,6 +80,7 @@ def refused(status: int, body: bytes, subject: str, operator: str = "") -> Refus
         f"{subject}: {explanation.text}",
         hint=explanation.hint,
         status=status,
+        # A missing namespace is a 404 too, and then nothing is known of the object.
         object_missing=status == 404 and not _NO_NAMESPACE.search(message),
         answer=message,
     )
@@ -89,11 +93,13 @@ def exceeds_for_ever(message: str) -> bool:
     """
     quota = _EXCEEDED_QUOTA.search(message)
     if quota is None:
+        # Without an exceeded quota, the end of other jobs changes nothing.
         return True
 
     requested = _amounts(quota["requested"])
     limits = _amounts(quota["limit"])
 
+    # A limit that cannot be read counts as large enough.
     return any(wanted > limits.get(name, wanted) for name, wanted in requested.items())
 
 

@@ -201,6 +201,7 @@ def _state(job: Object, pods: Sequence[Pod], cancelled: bool) -> tuple[State, in
     if any(pod.running for pod in pods):
         return "running", None
 
+    # Without a condition and a pod, no operator has seen the job yet.
     return ("pending" if true or pods else "submitted"), None
 
 

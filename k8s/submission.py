@@ -173,6 +173,7 @@ def _claim(api: Api, record: Object, *, replace: bool, owner: str) -> bool:
     metadata = record["metadata"]
     mark = {OWNER_MARK: owner} if owner else {}
     marked = {**record, "metadata": {**metadata, "annotations": {**metadata["annotations"], **mark}}}
+    # The server creates an object in one step, so only one of two submissions gets the name.
     try:
         api.create(CONFIG_MAP, marked)
         return True

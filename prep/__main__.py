@@ -87,6 +87,7 @@ def prepare(given: argparse.Namespace, entry: DatasetEntry, config: PrepConfig) 
         config=config,
     )
 
+    # A repair finds these facts here, because it has no command line of the job.
     origin = Origin(
         root=str(given.root.resolve()),
         sources=tuple(str(path.resolve()) for path in given.source),

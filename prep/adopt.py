@@ -84,6 +84,7 @@ def files_of(folder: Path, validation: Sequence[str], dtype: TokenType) -> list[
     patterns = validation or ["val.bin"]
     files: list[File] = []
     for path in sorted(folder.glob("*.bin")):
+        # Patterns must choose the same files on every system, so case always counts.
         split = "val" if any(fnmatch.fnmatchcase(path.name, pattern) for pattern in patterns) else "train"
         index_file = path.with_suffix(".idx")
         if index_file.exists():

@@ -65,6 +65,7 @@ def listing(entry: DatasetEntry, token: str | None) -> Mirrored:
         if matches(file.rfilename, all_patterns(entry))
     )
 
+    # The names come from the hub, and they become paths of this machine.
     check_names(entry.hub or "", files)
     if not files:
         raise UserError(f"{entry.hub} has no file like {entry.patterns}", hint=f"see {page}")

@@ -84,6 +84,7 @@ class ShardCheck:
 
         Keep the hashes of all documents, or only count those that are in ``against``.
         """
+        # A shard of another length fails all other checks too, so one message is enough.
         try:
             check_size(self.path.parent, self.shard, self.meta.dtype)
         except UserError as error:
@@ -92,6 +93,7 @@ class ShardCheck:
 
         foreign = 0
         last = None
+        # With 16 bytes two different documents practically never have one hash.
         rest = hashlib.blake2b(digest_size=16)
 
         for ids in self._tokens():
@@ -137,6 +139,7 @@ class ShardCheck:
             begin = int(end)
             rest = hashlib.blake2b(digest_size=16)
 
+        # These ids begin a document that a later block ends.
         rest.update(ids[begin:].tobytes())
 
         return rest
@@ -209,6 +212,7 @@ def sample_texts(dataset: TokenDataset, reference: ReferenceEncoder | None) -> d
 
 def default_roots(folder: Path) -> list[Path]:
     """Return the root that has the folder, and the root that was given to the job, if it is known."""
+    # A data set lies two folders below its root.
     roots = [folder.resolve().parent.parent]
     with contextlib.suppress(UserError):
         roots.append(Path(origins.load(folder).root))
@@ -324,6 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = verify(given.folder, given.root, given.workers)
     if given.repair and report.problems:
         repair(given.folder, show_on())
+        # Only a second look shows whether the repair has worked.
         report = verify(given.folder, given.root, given.workers)
 
     print(msgspec.json.encode(report).decode() if given.json else in_words(report))

@@ -34,6 +34,7 @@ class Allocation(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_allocation(text: str) -> Allocation:
     """Read the output of ``scontrol show job --details --oneliner``. Raises UserError for other text."""
+    # A value may contain an equals sign, so a key must follow a blank.
     values = dict(re.findall(r"(?:^| )(\w+)=(\S*)", text))
     try:
         # A job that waits may have a range of nodes.
@@ -42,6 +43,7 @@ def parse_allocation(text: str) -> Allocation:
     except (KeyError, ValueError):
         raise UserError(f"scontrol show job gives no number of nodes: {text[:200]}", code=1) from None
 
+    # Slurm lists nodes with equal shares together.
     shares = [sum(map(int, _GPUS.findall(share))) for share in _GPUS_OF_NODES.findall(text)]
 
     return Allocation(
@@ -88,6 +90,7 @@ def refused(spec: JobSpec, allocation: Allocation, now: float) -> UserError | No
         return UserError(f"{has} {max(0, int(left))} s left", hint="start another one with salloc", code=1)
 
     if seconds(spec.resources.time_limit) > allocation.end - allocation.start:
+        # The limit is rounded down, because seconds pass until the job begins.
         return UserError(
             f"time_limit is {spec.resources.time_limit}, {has} {_clock(left)} left",
             hint=f"--set time_limit={_clock(left - left % 60)}",

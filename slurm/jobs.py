@@ -152,6 +152,7 @@ def _weight(job: Job) -> tuple[bool, bool, bool]:
 
 def parse_squeue(text: str) -> list[Job]:
     """Read the output of ``squeue --noheader --format=SQUEUE_FORMAT`` under ``SLURM_TIME_FORMAT=%s``."""
+    # Each record begins with the mark, so the first piece is no record.
     return [_queued(fields) for fields in _records(text.split(RECORD)[1:], len(_SQUEUE), RECORD)]
 
 
@@ -198,6 +199,7 @@ def _queued(fields: Sequence[str]) -> Job:
 
 def _accounted(fields: Sequence[str]) -> Job:
     id_, state, reason, submit, start, end, partition, nodes, node_list, limit, ending, name, comment = fields
+    # sacct writes CODE:SIGNAL.
     code, _, signal = ending.partition(":")
     return Job(
         id=id_,
@@ -223,6 +225,7 @@ def base_state(state: str) -> str:
 
 
 def _blank(field: str) -> str:
+    # Slurm has several words for a value that is absent.
     return "" if field in ("(null)", "None", "N/A", "Unknown", "None assigned") else field
 
 

@@ -58,10 +58,12 @@ _ENDED = {
 def waiting_words(reason: str) -> str:
     """Return a pending reason in words. A limit of an account, QoS or user appears as the thing it counts."""
     reason = reason.strip("()")
+    # Slurm writes details behind a comma.
     known, _, detail = reason.partition(",")
     if known in _WAITING:
         return f"{_WAITING[known]} ({detail.strip()})" if detail else _WAITING[known]
 
+    # There are too many limits for the table, but their names follow this pattern.
     limit = re.fullmatch(r"(QOS|Assoc)(Grp|Max)(.*?)(Limit|PerUser|PerJob|PerAccount|PerNode)*", known)
     if limit:
         whose = "QoS" if limit[1] == "QOS" else "account"

@@ -60,16 +60,20 @@ def options_of(spec: JobSpec) -> dict[str, str | int | bool | None]:
         "array": _array(spec),
         "comment": _comment(spec),
         "nodes": wanted_nodes(spec),
+        # One launcher runs on each node, and it starts the ranks there.
         "ntasks-per-node": 1,
         "gpus-per-node": kind if gpus and site.slurm.gpu_request == "gpus-per-node" else None,
         "gres": f"gpu:{kind}" if gpus and site.slurm.gpu_request == "gres" else None,
         "cpus-per-task": site.cpus_per_task or _cpus_of_a_part(spec),
         "exclusive": site.slurm.exclusive,
+        # With 0 a job gets all memory of a node, which a part of a node must not take.
         "mem": site.slurm.memory if site.slurm.exclusive or site.slurm.memory != "0" else None,
         "time": resources.time_limit,
         # B: the batch shell alone gets the signal, and asks the ranks itself.
         "signal": f"B:USR2@{resources.stop_grace_seconds}",
+        # A job that was preempted continues from its checkpoint.
         "requeue": True,
+        # A requeued job must not overwrite its own log.
         "open-mode": "append",
         # Otherwise a job whose predecessor has failed stays in the queue for ever.
         "kill-on-invalid-dep": "yes",

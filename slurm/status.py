@@ -159,6 +159,7 @@ def submitted(run: Run) -> float:
 def _of_active(run: Run, recorded: Status, job: Job, now: float) -> Status:
     state: State = "pending" if job.waiting else "running"
     detail = job_words(job, now)
+    # Slurm may still list a job whose script has recorded its end.
     ended = run.last is not None and run.last.job_id == job.id and recorded.state in ENDED
     ending = job.state == "COMPLETING"
     if ended and not (job.waiting or ending) and (job.started or 0) > (seconds_of(recorded.end) or 0):

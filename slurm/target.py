@@ -152,6 +152,7 @@ class SlurmTarget:
     def cancel(self, run: Run) -> None:
         run = _resolved(run)
         ended = self._end(run)
+        # A job that waited has no script that could record the cancellation.
         if ended and all(job.waiting for job in ended) and not run.step:
             mark_cancelled(run.path)
 
@@ -213,6 +214,7 @@ class SlurmTarget:
         self._queues.clear()
 
     def _refuse_what_never_starts(self, run: Run, job: str) -> None:
+        # Slurm looks at a new job only some seconds after sbatch.
         for _ in range(FIRST_LOOKS):
             queued = next(iter(self._of(run).job(job)), None)
             if queued is None or not queued.active or not queued.waiting or queued.reason not in UNDECIDED:

@@ -39,6 +39,7 @@ def seconds_of(operation: Callable[[], object], device: torch.device, lasting: f
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
+    # The first calls load kernels and choose algorithms.
     for _ in range(WARM):
         operation()
 

@@ -214,6 +214,7 @@ def why(words: Sequence[str], code: int) -> tuple[Status, str]:
         if match := NO_ROOM.search(text):
             return "memory", match[0].strip()[:LONGEST_REASON]
 
+    # The first error is the nearest to the cause.
     errors = [match[0] for text in words for match in ERROR.finditer(text)]
     return "failed", (errors[0] if errors else f"exit code {code}")[:LONGEST_REASON]
 

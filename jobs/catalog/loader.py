@@ -140,6 +140,7 @@ def _refuse_bombs(text: str, origin: str) -> None:
                     hint="a settings file is much simpler; check the path",
                 )
 
+            # The collection above it counts these values when they end.
             continue
 
         if isinstance(event, yaml.CollectionEndEvent):
@@ -147,6 +148,7 @@ def _refuse_bombs(text: str, origin: str) -> None:
             if anchor := anchors.pop():
                 known[anchor] = size
         elif isinstance(event, yaml.AliasEvent):
+            # An alias counts with all values that it repeats.
             size = known.get(event.anchor or "", 1)
 
         sizes[-1] += size

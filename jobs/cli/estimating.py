@@ -53,6 +53,7 @@ def host_gib_free(meminfo: Path = MEMINFO) -> float | None:
         match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
     except OSError:
         return None
+    # The kernel's kB have 1024 bytes.
     return int(match[1]) * 1024 / GIB if match else None
 
 
@@ -83,6 +84,7 @@ def _newest(folder: Path) -> list[Path]:
             with contextlib.suppress(OSError):
                 times[entry.path] = entry.stat(follow_symlinks=False).st_mtime
 
+    # Names decide between equal times, so that each call gives one order.
     return [Path(path) for path in sorted(times, key=lambda path: (-times[path], path))]
 
 

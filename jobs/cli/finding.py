@@ -76,6 +76,7 @@ def find_run(name: str, place: Place) -> Run:
     if cluster and (place.target or not recorded):
         return _find_in(*cluster, home, name)
 
+    # A job on a checkpoint is found by its run, whose record names the target.
     run = _elsewhere(runs.read(home, run_name if kind else name), place)
     if place.target and run.target != target_entry(place.target).name:
         raise UserError(

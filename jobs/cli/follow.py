@@ -133,11 +133,13 @@ def wait_for_pipeline(
     progress = Progress(quiet=as_json)
 
     for run in pipeline_runs(pipeline, place):
+        # All runs share one timeout.
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
         with goes_on(pipeline.name):
             status = follow(run.name, place, progress, timeout=remaining)[1]
 
         if status.state != "finished":
+            # The later runs wait for this one, so they cannot finish either.
             worst = status
             break
 

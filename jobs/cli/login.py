@@ -200,6 +200,7 @@ def _chosen_name(verb: str, options: Mapping[str, Any]) -> str | None:
 
     from jobctl.jobs.cli.choices import resolution
 
+    # No job depends on these options of the verb.
     of_the_verb = ("dry_run", "wait", "force", "as_json")
     choices = {key: value for key, value in options.items() if key not in of_the_verb}
     try:
@@ -280,6 +281,7 @@ def broken_in_words(verb: str, run: str | None, words: Sequence[str] = ()) -> It
         if verb in ACTING or verb == "wait":
             click.echo(f"\njobctl: interrupted; {_what_to_do(verb, run, words)}", err=True)
 
+        # The caller turns this into the exit code of Ctrl-C.
         raise
 
 

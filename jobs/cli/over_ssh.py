@@ -126,6 +126,7 @@ class _Unheard(io.RawIOBase):
         try:
             return os.write(self._descriptor, data)
         except OSError:
+            # Lost data count as written, because the buffer would try again without end.
             return len(data)
 
 

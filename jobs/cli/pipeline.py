@@ -183,6 +183,7 @@ def _spec(step: Step, train: JobSpec | None, prep_nodes: int, options: dict[str,
     if train is not None and kind.about == "hardware":
         step_options |= {"hardware": options["hardware"] or train.hardware}
 
+    # A step without GPUs runs on a CPU node, whatever the training uses.
     if not kind.needs_gpu:
         sets = tuple(text for text in step_options["sets"] if text.partition("=")[0] not in OF_THE_TRAINING)
         nodes = prep_nodes if kind.array == "nodes" else 1

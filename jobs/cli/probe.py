@@ -50,6 +50,7 @@ def probe_command(
     file = probes_dir(root(site)) / f"{name}.json"
     # Other users of the root also probe their machines.
     make_shared(file.parent)
+    # An estimate may read the file at the same time.
     write_whole(file, text)
     emit({"hardware": name, "file": str(file), "probe": probe}, as_json, _page(name, file, probe))
 

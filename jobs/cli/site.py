@@ -46,6 +46,7 @@ def new(login_host: str | None, login_jobctl: str | None, **place: Any) -> None:
 
     chosen = Place(**place)
     name, site, answer = _ask(chosen, must_answer=False)
+    # The notes go to standard error, because standard output becomes the file.
     warn(answer.notes)
     # Values on the command line are no guesses, so they override the cluster's answer.
     given = {f"kubernetes.{key}": value for key, value in chosen.named.items()}

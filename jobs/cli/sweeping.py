@@ -100,6 +100,7 @@ def build(
     base = _training(words)
     spec = base.spec
     assert isinstance(spec, TrainSpec)
+    # All combinations keep this number, so that their speeds are comparable.
     sequences = spec.train.batch_size * spec.train.gradient_accumulation_steps
     arms = [
         arm

@@ -44,6 +44,7 @@ def watch_command(runs: tuple[str, ...], interval: float, once: bool, plain: boo
     try:
         show(opened, interval, once, notifier)
     finally:
+        # The last events are also sent after Ctrl-C.
         if notifier:
             notifier.close()
 

@@ -128,6 +128,7 @@ def account(
     books = _Books(begin, kept_steps(starts))
 
     for position, span in enumerate(spans):
+        # The time before an attempt is its wait in the queue.
         books.until(span.start, "requeue" if position else "queue")
         attempt_starts = [start for start in starts if start.attempt == span.number]
         for start in attempt_starts:
@@ -211,9 +212,11 @@ class _Books:
         before = start.resumed
 
         for number, interval in enumerate(start.intervals):
+            # The time between two intervals has no cause of its own.
             self.until(interval.at - sum(interval.seconds.values()), "other" if number else starting)
             self._take(interval, lost_share(before, interval.iter, kept), starting)
             before = interval.iter
+            # Steps that a later start repeats add no tokens.
             if interval.iter <= kept:
                 self.tokens = interval.tokens
 

@@ -17,6 +17,7 @@ from jobctl.jobs.core.stamps import seconds_of
 
 ATTEMPT_NAME = re.compile(r"[0-9]{1,9}\.json")
 TRAINING = "train"
+# The trainer writes the kind first, so the beginning of a line tells its kind.
 BEGAN = b'{"kind":"began"'
 STEP = b'{"kind":"iteration"'
 TIME = b'{"kind":"time"'

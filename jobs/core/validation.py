@@ -56,6 +56,7 @@ def _plain(hint: Any) -> str:
         return "one of " + ", ".join(str(choice) for choice in arguments)
 
     if origin in (typing.Union, types.UnionType):
+        # A user leaves a key out and does not write null.
         return " or ".join(expected(choice) for choice in arguments if choice is not type(None))
 
     if origin in (list, tuple) and arguments:
@@ -96,6 +97,7 @@ def in_words(message: str) -> str:
     if no_choice:
         return f"{no_choice[1]} is not one of the allowed values"
 
+    # Any other message keeps its words, except for the names of types.
     for name, words in _NAMES.items():
         message = message.replace(name, words)
 

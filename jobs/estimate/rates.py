@@ -41,6 +41,7 @@ def rates_of(machine: HardwareEntry, probe: Probe | None = None) -> Known | None
         return Known(rates=_carried(probe, reference_probe), basis="probed")
 
     if machine.rates is not None:
+        # A CPU's entry stands for any machine, so its rates are no measurement of this one.
         return Known(rates=machine.rates, basis="measured" if machine.facts.device else "extrapolated")
 
     rates = _extrapolated(machine)

@@ -184,6 +184,7 @@ def _mfu(question: Question, rate: float | None) -> float | None:
 
 
 def _duration(question: Question, tokens: int, tokens_per_step: int, rate: float | None) -> Duration:
+    # The last step reads whole batches, even if fewer tokens would be enough.
     steps = -(-tokens // tokens_per_step)
     if rate is None:
         return Duration(

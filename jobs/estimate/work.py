@@ -51,6 +51,7 @@ def work_of_step(situation: Situation) -> Work:
     train = situation.train
     tokens = situation.tokens * train.gradient_accumulation_steps
     again = COMPUTED_AGAIN[train.activation_checkpointing]
+    # A weight takes part in two operations of the forward pass and in four of the backward pass.
     blocks = again * 6 * multiplied(situation, blocks_only=True) * tokens
     head = 6 * arithmetic.head_parameters(model) * tokens
 

@@ -116,6 +116,7 @@ def _send_file(origin: Folder, name: str, out: BinaryIO) -> None:
     with content:
         facts = os.fstat(content.fileno())
         _write_line(out, {"name": name, "size": facts.st_size, "time": facts.st_mtime_ns})
+        # The line above has promised this many bytes, so a file that grows is cut here.
         remaining = facts.st_size
         while remaining and (piece := content.read(min(CHUNK, remaining))):
             out.write(piece)

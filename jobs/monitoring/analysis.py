@@ -203,6 +203,7 @@ def wall_seconds(history: History, attempts: Sequence[Attempt] = ()) -> float | 
     # A copy of a finished run has files of today; its attempts know when it ended.
     ends = [seconds_of(a.end) for a in attempts]
     end = history.last_write if None in ends or not ends else max(e for e in ends if e is not None)
+    # The clocks of two hosts may differ, so an end can lie before the start.
     if begin is None or end is None or end <= begin:
         return None
 
@@ -340,6 +341,7 @@ def _rows_of_speed(a: Analysis) -> list[tuple[str, str]]:
 
     if a.goodput:
         lost = sorted(((share, cause) for cause, share in a.goodput.items() if cause != STEPS), reverse=True)
+        # The five largest causes fit on one line.
         causes = [f"{CAUSES[cause]} {share:.1%}" for share, cause in lost[:5] if share >= 0.0005]
         rows.append(
             ("goodput", f"{a.goodput.get(STEPS, 0.0):.1%} of the wall-clock time in steps that count")

@@ -74,6 +74,7 @@ def take_picture(page: Path, picture: Path, *, figure: str = "", dark: bool = Fa
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UserError(f"{browser} made no picture: {error}", code=1) from None
 
+        # The file decides, because an exit code does not prove that a picture exists.
         if not shot.is_file():
             last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
             raise UserError(f"{browser} made no picture: {' '.join(last)}", code=1)

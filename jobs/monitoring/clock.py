@@ -25,6 +25,7 @@ class Clock:
 
         for interval in history.intervals:
             before = interval.iter - interval.steps
+            # Several attempts may begin before this interval, if some of them logged none.
             while starts and before >= starts[0][0]:
                 # Clocks of two nodes may differ, but time must not run backwards.
                 now = max(now, starts.pop(0)[1])

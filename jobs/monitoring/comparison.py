@@ -202,6 +202,7 @@ def _group_name(number: int, repeats: Sequence[Member]) -> str:
 
 def differing(groups: Sequence[Group]) -> dict[str, tuple[Any, ...]]:
     """Return the settings whose values are not the same in all groups."""
+    # A set would lose the order of the first log.
     keys = dict.fromkeys(key for group in groups for key in group.settings)
     rows = {key: tuple(group.settings.get(key) for group in groups) for key in keys}
     return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
@@ -217,6 +218,7 @@ def _verdict(result: Result, first: Group, second: Group) -> Verdict | None:
 
     # The same seeds: their curves saw the same batches, step by step.
     if result.field == "last_loss" and _same_batches(first, second):
+        # Curves without common late steps fall back to the last losses.
         difference = _by_step(first, second) or difference
 
     return Verdict(
@@ -242,6 +244,7 @@ def _by_step(first: Group, second: Group) -> Difference | None:
         {member.seed: column(member.history.steps, "loss") for member in group.members}
         for group in (first, second)
     ]
+    # Several seeds say more than a single one, so pairs come first.
     if shared := shared_seeds(*losses):
         return compare_pairs([(losses[0][seed], losses[1][seed]) for seed in shared])
 
@@ -259,6 +262,7 @@ def words_of(difference: Difference, result: Result) -> str:
     if difference.is_real is None:
         return f"{percent}: only one run each, so this may be chance"
 
+    # More digits would claim a precision that a few runs do not have.
     chance = f"p {difference.p:.2g}" if difference.p is None or difference.p >= 1e-4 else "p < 0.0001"
     if not difference.is_real:
         # Without this sentence a reader takes too few runs as a proof that nothing has changed.
@@ -275,6 +279,7 @@ def _power(difference: Difference) -> str:
         return ""
 
     shown = f"; these runs can show {difference.detectable:.2%}"
+    # Here the runs suffice already, or no number of runs would.
     if difference.detectable <= WORTH or not difference.repeats:
         return shown
 

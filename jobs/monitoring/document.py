@@ -43,6 +43,7 @@ Entry = dict[str, Any]
 
 def newest_document(run: Path, kind: Kind) -> Path | None:
     """Return the last document of a training ("run") or of an evaluation ("eval"); None without any."""
+    # The stamp in a name sorts by time, so the last name is the newest.
     return max(layout.metrics_dir(run).glob(f"{kind}_*.json"), default=None)
 
 
@@ -78,6 +79,7 @@ def read_document(path: Path) -> History:
 
 def _history(path: Path, content: Entry) -> History:
     """Return the history of a decoded document. Entries that are not objects are left out."""
+    # A tool may write one of the keys with an empty list.
     iterations = next((entries(content, key) for key in ITERATION_KEYS if entries(content, key)), [])
     history = History(
         name=str(content.get("run_name") or path.stem),
@@ -87,6 +89,7 @@ def _history(path: Path, content: Entry) -> History:
         last_write=path.stat().st_mtime,
     )
 
+    # An interval reaches back to the entry before it, so the entries must be in order.
     last = 0
     for entry in sorted(iterations, key=_iter):
         step = _iter(entry)
@@ -159,6 +162,7 @@ def interval_of(entry: Entry, steps: int) -> Interval:
         tokens_per_sec=number(_first(entry, "tokens_per_sec", "tokens_per_second")),
         mfu=share(entry.get("mfu")),
         memory_allocated_gb=allocated,
+        # A tool without a peak gives at least the memory at that moment.
         memory_peak_gb=allocated if math.isnan(peak) else peak,
         **parts,
     )
@@ -207,6 +211,7 @@ def _salvaged(text: str) -> Entry:
 
 def _value(text: str, key: str) -> Any:
     """Return the object ``key``; None if it is incomplete."""
+    # The lookahead leaves the brace for the decoder.
     match = re.search(rf'"{key}"\s*:\s*(?=\{{)', text)
     if not match:
         return None
@@ -222,6 +227,7 @@ def _list(text: str, key: str) -> Iterable[Any]:
     match = re.search(rf'"{key}"\s*:\s*\[', text)
     position = match.end() if match else len(text)
     decoder = json.JSONDecoder()
+    # A closing bracket does not match, so the list's end ends the loop.
     while separator := re.compile(r"[\s,]*(?=\{)").match(text, position):
         try:
             item, position = decoder.raw_decode(text, separator.end())

@@ -94,6 +94,7 @@ def samples(look: Glance, last_write: float | None) -> Iterator[Sample]:
         if value is not None:
             yield Sample(metric.name, labels, float(value))
 
+    # An enum in Prometheus has one series for each state, and all but one are 0.
     for state in STATES:
         yield Sample(STATE_METRIC, {**labels, "state": state}, float(state == look.state))
 

@@ -82,6 +82,7 @@ def glance(
 
     ``goodput`` is the account of its time.
     """
+    # The present speed is that of the newest attempt: an earlier one may have had other GPUs.
     newest = recent(of_newest_attempt(history))
     per_step = mean(newest, "dt_ms")
     remaining = max(0, history.max_iters - history.last_step)
@@ -101,6 +102,7 @@ def glance(
         step=history.last_step,
         max_iters=history.max_iters,
         seconds_left=remaining * per_step / 1e3 if per_step and going and history.max_iters else None,
+        # An attempt that died before its first line has a record and no log.
         attempt=max(len(history.segments), records.attempts[-1].attempt if records.attempts else 0),
         loss=known(losses[-1]) if losses else None,
         validation_loss=last_validation(history.evaluations),
@@ -127,9 +129,11 @@ def state_of(history: History, records: Records, now: float) -> tuple[str, str]:
     admitted = [attempt for attempt in records.attempts if attempt.reason != "busy"]
     last = admitted[-1] if admitted else None
     latest = seconds_of(last.end or last.start) if last else None
+    # An attempt after the cancellation shows that the run was submitted again.
     if records.cancelled is not None and (latest or 0) <= records.cancelled:
         return "cancelled", "its job was cancelled while it waited"
 
+    # The record comes before the log, because a script writes it even after a crash of the trainer.
     if last and last.end is not None:
         state = store.state_of(last)
         details = {
@@ -144,6 +148,7 @@ def state_of(history: History, records: Records, now: float) -> tuple[str, str]:
     if summary and (began is None or (history.last_write or 0) >= began):
         return (summary.status, summary.reason) if summary.status else ("stopped", summary.reason)
 
+    # Steps of an earlier attempt do not show that this one trains.
     if not history.steps or (began is not None and (history.last_write or 0) < began):
         return "waiting", "no step of this attempt yet" if last else "no step yet"
 

@@ -101,6 +101,7 @@ def curve(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[f
 
 def after_the_fall(xs: list[float], ys: list[float]) -> tuple[list[float], list[float]]:
     """Return a loss curve without its first fall, which would make the rest look flat."""
+    # A short curve consists mostly of its fall, so it stays whole.
     begin = math.ceil(len(xs) * 0.05) if len(xs) > 40 else 0
     return xs[begin:], ys[begin:]
 

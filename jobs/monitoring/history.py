@@ -346,6 +346,7 @@ class Joined:
             case Gradients():
                 history.gradients.append(line)
             case Start():
+                # A later attempt may have other settings, and the newest ones hold.
                 history.config = line.config
                 history.startup = line.startup_info
             case Moment():

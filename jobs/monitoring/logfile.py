@@ -71,6 +71,7 @@ class LogFile:
         if not data:
             return False
 
+        # The torn bytes count as read, because `_torn` keeps them.
         self._offset += len(data)
         data = self._torn + data
         end = data.rfind(b"\n") + 1
@@ -178,6 +179,7 @@ class RunLog:
         """Return the log files of a kind, oldest first, each read to its end."""
         files: dict[str, LogFile] = {}
         for name in log_names(self.run, kind):
+            # A known file keeps its place, so only its new lines are read.
             file = self._files.setdefault(name, LogFile(layout.metrics_dir(self.run) / name))
             try:
                 file.read_on()

@@ -82,6 +82,7 @@ def run(command: tuple[str, ...], event: Event) -> None:
         input=msgspec.json.encode(event) + b"\n",
         # The command's output would appear inside the live view.
         stdout=subprocess.DEVNULL,
+        # The last line of its errors becomes the reason in `reason_of`.
         stderr=subprocess.PIPE,
         timeout=PATIENCE_SECONDS,
         check=True,
@@ -139,6 +140,7 @@ class Notifier:
     def close(self) -> None:
         """Wait a moment until the last events arrive."""
         try:
+            # None ends the thread after all earlier events were sent.
             self._events.put(None, timeout=CLOSING_SECONDS)
         except queue.Full:
             return

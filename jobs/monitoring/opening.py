@@ -177,6 +177,7 @@ def _folder(path: Path) -> Opened:
 
     documents = [*path.glob("run_*.json"), *layout.metrics_dir(path).glob("run_*.json")]
     if not documents:
+        # A training that has not written its first line has an empty folder.
         if layout.metrics_dir(path).is_dir():
             return Opened(name, path, RunLog(path))
 

@@ -131,6 +131,7 @@ def _tail(path: Path) -> list[Line]:
         return []
 
     texts = data.split(b"\n")
+    # The read began in the middle of the first line.
     if start:
         texts = texts[1:]
 

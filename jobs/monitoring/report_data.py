@@ -45,6 +45,7 @@ class Subject(msgspec.Struct, frozen=True):
 
 def page_data(subjects: Sequence[Subject], *, most: int = BUCKETS) -> dict[str, Any]:
     """Return the data of the page."""
+    # All runs share one grid, so that the page can draw them over each other.
     grid = grid_for(max((s.history.last_step for s in subjects), default=1), most)
     return {
         "steps": grid.ends,
@@ -59,6 +60,7 @@ def run_data(subject: Subject, grid: Grid) -> dict[str, Any]:
     history = subject.history
     clock = Clock(history)
     per_step = history.tokens / history.last_step if history.last_step else 0.0
+    # Later buckets hold nothing of this run.
     ends = [end for end in grid.ends if end <= history.last_step]
 
     return {

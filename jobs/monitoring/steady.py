@@ -50,6 +50,7 @@ def steady_intervals(history: History, warmup: int) -> list[Interval]:
     resumed = {segment.resumed_from for segment in history.segments if segment.resumed_from}
     # The first interval after a resume compiles and fills its caches anew.
     begins = {i.iter for i in history.intervals if i.iter - i.steps in resumed}
+    # The first interval compiles, even if a user skips no steps.
     first = history.intervals[0].iter if history.intervals else 0
     return [
         i
@@ -101,4 +102,5 @@ def split(intervals: Sequence[Interval]) -> dict[str, float]:
     if not any(shares.values()):
         return {}
 
+    # Parts that overlap can sum to more than the whole step.
     return {**shares, "other": max(0.0, 1.0 - sum(shares.values()))}

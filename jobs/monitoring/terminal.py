@@ -52,6 +52,7 @@ def panel(look: Glance, width: int, height: int) -> Panel:
     """Return one run in a frame of ``width`` columns and about ``height`` rows."""
     # The frame and its padding take two columns on each side.
     inside = width - 4
+    # The words beside the bar need about 44 columns.
     parts: list[RenderableType] = [Text(progress(look, max(8, min(30, inside - 44))), overflow="ellipsis")]
     if look.detail:
         parts.append(Text(visible(look.detail), style=STYLES.get(look.state, "")))
@@ -94,8 +95,10 @@ def plot(xs: Sequence[float], ys: Sequence[float], width: int, height: int, titl
 
     # plotext keeps one figure for the whole process.
     plotext.clear_figure()
+    # This theme sets no colours, so those of the terminal stay.
     plotext.theme("clear")
     plotext.plotsize(width, height)
+    # A braille character has eight points, so few rows show a whole curve.
     plotext.plot(list(xs), list(ys), marker="braille")
     ticks = [xs[0] + (xs[-1] - xs[0]) * i / (_TICKS - 1) for i in range(_TICKS)]
     plotext.xticks(ticks, [step_label(tick) for tick in ticks])

@@ -210,6 +210,7 @@ def _from_1(settings: Settings) -> Settings:
     Image variants that are no longer built become an image.
     """
     spec = {**settings["spec"]}
+    # The types are checked after all migrations, so a migration must bear any value.
     inputs: Any = spec.get("inputs")
     variant = inputs.get("image_variant") if isinstance(inputs, dict) else None
     if variant in _IMAGE_VARIANTS_OF_1:

@@ -18,6 +18,7 @@ WARM_UP = 0.05
 
 def settings_of(candidate: Candidate, template: Template, block_size: int) -> dict[str, Any]:
     """Return the settings of the entry: the template's recipe with the candidate's shape and length."""
+    # Keys that the template leaves to their defaults stay out of the entry.
     shape = {
         key: getattr(candidate.model, key)
         for key in ModelConfig.__struct_fields__

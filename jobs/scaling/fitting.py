@@ -286,6 +286,7 @@ def _bootstrap(data: _Data, best: Array, resamples: int, seed: int) -> Array:
 
     generator = np.random.default_rng(seed)
     drawn = residuals[generator.integers(count, size=(resamples, count))]
+    # The width falls with the fifth root of the count (Silverman's rule).
     width = BANDWIDTH * float(residuals.std()) * count**-0.2
     drawn = drawn + width * generator.standard_normal((resamples, count))
 
@@ -297,6 +298,7 @@ def _scatter(residuals: Array) -> float:
     """Return the standard deviation of a normal distribution with this median of absolute residuals."""
     import numpy as np
 
+    # In a normal distribution the median of absolute values is the deviation divided by 1.4826.
     return 1.4826 * float(np.median(np.abs(residuals)))
 
 

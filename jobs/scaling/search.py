@@ -175,6 +175,7 @@ def valley(law: Law, flops: float, points: int = 41, span: float = 8.0) -> list[
     best = optimum(law, flops).parameters
     result = []
     for index in range(points):
+        # Equal factors between neighbours give both sides of the best size the same weight.
         parameters = best * math.pow(span, 2 * index / (points - 1) - 1)
         tokens = flops / FLOPS / parameters
         result.append((parameters, tokens, law.loss(parameters, tokens)))

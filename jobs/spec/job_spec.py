@@ -317,6 +317,7 @@ def seconds(time_limit: str) -> int:
     They are ``minutes``, ``minutes:seconds``, ``hours:minutes:seconds``, ``days-hours``,
     ``days-hours:minutes`` and ``days-hours:minutes:seconds`` (sbatch(1), --time).
     """
+    # Without a dash, `rpartition` leaves the days empty.
     days, dash, clock = time_limit.rpartition("-")
     parts = [int(part) for part in clock.split(":")]
     if dash:

@@ -162,6 +162,7 @@ def describe_length(spec: TrainSpec, optimal: float, size: DatasetSize | None) -
     """
     sources = []
     if size is not None:
+        # Data of less than one block must not lead to a division by zero.
         blocks = max(1, int(size.tokens // spec.train.block_size))
         sources = [SourceShare(spec.inputs.dataset, blocks, 1.0)]
 

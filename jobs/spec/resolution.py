@@ -243,6 +243,7 @@ def _optimal_tokens(choices: Choices) -> float:
 def _job_fields(choices: Choices, version: str, hardware: str, machine: HardwareEntry) -> dict[str, Any]:
     """Return the fields of a spec that no layer sets."""
     kind = kinds.job_kind(choices.kind)
+    # A job on a checkpoint stays at the site of its run.
     site = choices.recorded.site_name if choices.recorded else DEFAULT_SITE
     return {
         "version": version,
@@ -263,6 +264,7 @@ def _job_fields(choices: Choices, version: str, hardware: str, machine: Hardware
 
 def _with_run(build: Callable[..., JobSpec], choices: Choices, target: TargetEntry, stamp: str) -> JobSpec:
     """Return the spec with the name of its run. If the user chose no name, it follows from the spec."""
+    # The name may depend on the spec, so the first spec has none.
     spec = build()
     run = choices.run
     if run is None and stamp:
@@ -272,12 +274,14 @@ def _with_run(build: Callable[..., JobSpec], choices: Choices, target: TargetEnt
         run = f"{spec.run_prefix}-{spec.fingerprint()[:8]}"
 
     changes: dict[str, Any] = {"run": run}
+    # A submission copies the tree into the run's folder, and the job reads that copy.
     if choices.patch and stamp and run:
         folder = layout.code_dir(
             layout.run_dir(Path(spec.site.root), run), spec.step if spec.on_a_checkpoint else ""
         )
         changes["project_dir"] = str(folder)
 
+    # A second build checks the changes like all other values.
     return build(**changes) if changes != {"run": spec.run} else spec
 
 
@@ -313,6 +317,7 @@ def _train_spec(
     spec = TrainSpec(
         **job,
         model_name=entry_name(choices.model),
+        # A job on a checkpoint keeps the tier of its training.
         tier=choices.recorded.tier if isinstance(choices.recorded, TrainSpec) else choices.tier,
         stage=stage,
         model=section(ModelConfig, values, origins),

@@ -138,6 +138,7 @@ def snippet(plan: Plan, best: Outcome, ranks: int) -> str:
     settings = chosen_settings(plan, best)
     batch = best.trial.batch_size * best.gradient_accumulation_steps * ranks
     lines = [f"# the fastest: {best.tokens_per_second:,.0f} tokens/s at {batch:,} sequences a step"]
+    # JSON is valid YAML, so these values can be pasted.
     lines += ["settings:", *(f"  {key}: {json.dumps(value)}" for key, value in settings.items())]
     words = " ".join(f"--set {key}={_word(value)}" for key, value in settings.items())
 

@@ -189,12 +189,14 @@ class Selection:
         if document.split == "val" or not len(self._held_out):
             return False
 
+        # `holding_out` has kept only the upper halves.
         half = np.uint64(document.digest >> 64)
         place = int(np.searchsorted(self._held_out, half))
         return place < len(self._held_out) and bool(self._held_out[place] == half)
 
     def kept(self, batch: Batch, is_from_validation: bool = False) -> list[Document]:
         """Return the documents that filters and weights keep. Duplicates are removed later."""
+        # The evidence also counts documents that are left out.
         self.evidence.see(batch)
         labels = batch.labels or [""] * len(batch.texts)
         languages = batch.languages or [""] * len(batch.texts)

@@ -242,6 +242,7 @@ def write_meta(folder: Path, meta: Meta) -> Meta:
     Call it last: the file marks the data set as whole.
     """
     meta = msgspec.structs.replace(meta, fingerprint=fingerprint(meta))
+    # Programs of nanoGPT's kind read these facts from `meta.pkl`.
     older = {
         "vocab_size": meta.vocab_size,
         "dtype": meta.dtype,

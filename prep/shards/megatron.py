@@ -56,6 +56,7 @@ def read_index(path: Path) -> Index:
             hint="prepare the text again with python -m jobctl.prep",
         )
 
+    # A sequence has a length of 4 bytes and a place of 8 bytes, and a document has a mark of 8 bytes.
     expected = HEADER.size + 12 * sequences + 8 * marks
     if len(data) < expected:
         raise UserError(f"{path} is cut: {len(data)} bytes of {expected}", hint="copy it again")

@@ -144,6 +144,7 @@ def from_warc(name: str, stream: BinaryIO, fields: Fields, report: Report) -> It
         reason = why_not(header)
         if reason:
             data.skip(header.length)
+            # A record about other records is no document, so its absence is no loss.
             if header.value("warc-type").lower() not in ABOUT:
                 report(Broken(name, number, header.offset, reason, header.value("warc-target-uri")[:80]))
 

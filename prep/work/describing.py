@@ -111,6 +111,7 @@ def all_described(stage: Stage, sources: Sequence[Source]) -> list[Described]:
         data = record_file(stage.output, NAME, index).read_bytes()
         items += msgspec.json.decode(data, type=Descriptions).items
 
+    # Each file without a hash must be read, and no file outside of this node's list.
     listed = {source.name for source in sources if not source.sha256}
     read = {item.path for item in items}
     if not listed <= read <= {source.name for source in sources}:

@@ -55,6 +55,7 @@ def plan(manifest: Manifest, sources: Sequence[Source], shard_bytes: int) -> lis
     for file in manifest.files:
         digests = manifest.pieces.get(file.path, ())
         for piece in pieces(by_name[file.path], file.size, shard_bytes, digests):
+            # A piece that is a whole file has no bounds.
             sized.append((piece, weight(file.path, piece.stop - piece.start or file.size)))
 
     units: list[list[Piece]] = [[]]

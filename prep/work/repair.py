@@ -78,15 +78,18 @@ def forget_lost(output: Path, job: Job, checksums: bool = False) -> int:
     (output / META_FILE).unlink(missing_ok=True)
 
     stages = {stage for stage, _ in lost}
+    # Shuffling reads the runs, and only tokenizing can make them again.
     if "shuffling" in stages and not any((work_dir(output) / "runs").glob("*/*.npy")):
         stages.add(STAGE)
         forget_stage(output, STAGE)
         forget_stage(output, LIST_DOCUMENTS)
 
+    # Tokenizing reads the lists of duplicates, and would otherwise keep every duplicate.
     if STAGE in stages and not any((work_dir(output) / "repeated").glob("*.npy")):
         for stage in ("hashing", LIST_KEYS, "matching"):
             forget_stage(output, stage)
 
+    # A task without a record is done again.
     for stage, index in lost:
         record_file(output, stage, index).unlink(missing_ok=True)
 

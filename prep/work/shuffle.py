@@ -89,6 +89,7 @@ class RunWriter:
         keys = order_keys(self._seed, self._index, self._first, len(lengths))
         order = np.argsort(keys)
         ends = np.cumsum(lengths)
+        # `pread` below reads the file itself, and not Python's buffer.
         self._file.flush()
 
         with open(self._sorted, "wb") as target:

@@ -258,12 +258,14 @@ def stages(work: UnitJob) -> Iterator[Stage]:
         # This stage is first: the filters of every later stage leave out documents of the validation split.
         yield holding_out(work)
 
+    # Duplicates are found before tokenizing, which leaves them out.
     if work.job.config.duplicates != "keep":
         yield Stage("hashing", count, size, work.output, partial(hash_unit, work))
         yield listing(work, LIST_KEYS, partial(key_runs, work))
         yield matching(work)
 
     yield Stage(STAGE, count, size, work.output, partial(prepare, work))
+    # A shard takes documents of all units, so all of them must be tokenized.
     if work.job.config.shuffle:
         yield listing(work, LIST_DOCUMENTS, partial(document_runs, work))
         yield shuffling(work)

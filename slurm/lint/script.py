@@ -95,6 +95,7 @@ class Script(msgspec.Struct, frozen=True):
     @property
     def several_nodes(self) -> bool:
         """True if the script itself asks for more than one node."""
+        # A range of nodes begins with its least number.
         lowest = re.match(r"\d+", self.value("nodes"))
         return lowest is not None and int(lowest[0]) > 1
 
@@ -110,6 +111,7 @@ class Script(msgspec.Struct, frozen=True):
 def read_script(text: str) -> Script:
     """Return a script as sbatch and bash read it."""
     lines = tuple(line.removesuffix("\r") for line in text.split("\n"))
+    # The text after the last line end is no line.
     if lines and not lines[-1]:
         lines = lines[:-1]
 
@@ -165,6 +167,7 @@ def _commands(lines: tuple[str, ...]) -> tuple[list[Command], set[int]]:
             pending = pending[:-1] + " "
             continue
 
+        # At the end of the file no line can close a quote any more.
         if _open_quote(pending) and index < len(lines):
             continue
 
@@ -175,6 +178,7 @@ def _commands(lines: tuple[str, ...]) -> tuple[list[Command], set[int]]:
         commands.append(Command(began, pending))
         pending = ""
 
+    # The last line may end with a backslash.
     if pending:
         commands.append(Command(began, pending))
 
@@ -201,6 +205,7 @@ def _open_quote(text: str) -> str:
     index = 0
     while index < len(text):
         character = text[index]
+        # Between single quotes a backslash is an ordinary character.
         if character == "\\" and quote != "'":
             index += 1
         elif quote:
@@ -227,6 +232,7 @@ def _without_quotes(text: str) -> str:
 
 def _options(directive: str) -> Iterator[tuple[str, str]]:
     """Yield the options of one ``#SBATCH`` line by their long names, without quotes. Escapes stay."""
+    # A hash begins a comment only at the start of a word.
     words = re.findall(
         r"""(?:[^\s"'#]|(?<=\S)\#|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')+|\#.*""", directive[len("#SBATCH") :]
     )

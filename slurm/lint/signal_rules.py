@@ -87,6 +87,7 @@ def _behind_a_command(script: Script) -> Iterator[Finding]:
     """Find traps that come too late. Bash runs a trap only after the command in the foreground has ended."""
     line, to_batch, name = _signal(script)
     trapped = traps(script, name) if to_batch else []
+    # A wait returns as soon as a trapped signal arrives, so a script with one is fine.
     if not line or not trapped or script.has(r"(^|[;&|]|\b(do|until|while|then)\b)\s*wait\b"):
         return
 
@@ -106,6 +107,7 @@ def _in_foreground(text: str) -> bool:
 def _waited_once(script: Script) -> Iterator[Finding]:
     _, to_batch, name = _signal(script)
     waits = list(script.find(r"(^|[;&|]|\b(do|until|while|then)\b)\s*wait\b"))
+    # A loop waits again after a signal.
     if not to_batch or not traps(script, name) or len(waits) != 1 or script.has(r"\b(while|until)\b"):
         return
 

@@ -125,6 +125,7 @@ def read_contents_together(world: World, folder: Path) -> Contents:
     if not isinstance(answer, Contents):
         raise answer
 
+    # Each rank checks its share, and all of them meet in `gathered`, also ranks without a file.
     old_files = sorted(answer.checksums.old_files.items())[world.rank :: world.size]
     problems = world.gathered(legacy.damage(folder, dict(old_files)))
     if any(problems):

@@ -54,6 +54,7 @@ def group_bytes(root: Path) -> Iterator[int]:
 
     for line in lines:
         _, controllers, path = line.split(":", 2)
+        # Version 2 of control groups has no list of controllers.
         if controllers == "":
             base = root / "sys/fs/cgroup"
             files = ("memory.max", "memory.current", "inactive_file")
@@ -66,6 +67,7 @@ def group_bytes(root: Path) -> Iterator[int]:
         # In a container the path may be the host's, and the mount already the container's own group.
         folder = base / path.lstrip("/")
 
+        # The groups above limit this process too.
         for group in (folder, *folder.parents):
             if group != base and base not in group.parents:
                 break

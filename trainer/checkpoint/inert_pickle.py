@@ -168,6 +168,7 @@ TABLE_NAMES: Names = DTYPE_NAMES | {
     ("torch", "Size"): size,
     ("torch.serialization", "_get_layout"): ignored,
     ("pathlib", "PosixPath"): ignored,
+    # Python 3.13 keeps this class in another module.
     ("pathlib._local", "PosixPath"): ignored,
     ("collections", "OrderedDict"): ignored,
     ("builtins", "getattr"): enum_member,
@@ -219,6 +220,7 @@ def load(data: bytes, names: Names, file: str, convert: Callable[[Any], Any]) ->
     try:
         return convert(InertUnpickler(data, names).load())
     except Damaged:
+        # `convert` has already named the fault.
         raise
     except Exception as error:
         # A malformed pickle can raise almost any exception.

@@ -105,6 +105,7 @@ def later_format(folder: Path, name: str, format: int, newest: int) -> UserError
 
 def check_names(files: dict[str, Record]) -> dict[str, Record]:
     """Return ``files``. Raises Damaged for a name that leaves the folder."""
+    # The names come from a file of the folder, and they are opened beside it.
     outside = [name for name in files if not is_plain(name)]
     if outside:
         raise Damaged([f"{CHECKSUMS_FILE}: {outside[0]!r} is no name of a file beside it"])
@@ -134,6 +135,7 @@ def open_regular(path: Path) -> Iterator[int]:
 def read_small(path: Path) -> bytes:
     """Return the content of a small file. Raises Damaged."""
     try:
+        # `open_regular` closes the descriptor itself.
         with open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
             return file.read()
     except OSError as error:
@@ -142,6 +144,7 @@ def read_small(path: Path) -> bytes:
 
 def size_problems(folder: Path, sizes: Iterable[tuple[str, int]]) -> list[str]:
     """Return one line for each file that is absent or has another size."""
+    # All faults are gathered, so that one look tells them all.
     problems = []
     for name, expected in sizes:
         try:

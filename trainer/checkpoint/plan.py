@@ -68,11 +68,13 @@ def local_rows(tensor: torch.Tensor) -> tuple[int, int]:
     if mesh.ndim != 1 or tuple(tensor.placements) != (Shard(0),):
         raise NotImplementedError(f"no checkpoint of a tensor laid out as {tensor.placements} over {mesh}")
 
+    # A DTensor gives each rank this many rows, so the last ranks may have fewer or none.
     rows = tensor.shape[0]
     share = -(-rows // mesh.size())
     start = min(rows, mesh.get_local_rank() * share)
     stop = min(rows, start + share)
 
+    # With another division, each rank would write the rows of another.
     if tensor.to_local().shape[0] != stop - start:
         raise NotImplementedError(f"this rank holds {tensor.to_local().shape[0]} rows, not {stop - start}")
 
@@ -157,6 +159,7 @@ def file_header(rows: Sequence[Rows]) -> bytes:
         position = end
 
     text = json.dumps(entries, separators=(",", ":")).encode()
+    # The tensors then begin at an aligned byte.
     text += b" " * (-(len(text) + 8) % HEADER_ALIGNMENT)
 
     return len(text).to_bytes(8, "little") + text

@@ -107,6 +107,7 @@ def kind_of_node() -> str:
     """
     versions = [f"{name}{_version(name)}" for name in ("torch", "triton")]
     parts = [f"py{platform.python_version()}", *versions, "".join(platform.libc_ver()), platform.machine()]
+    # The result is the name of one folder.
     return "-".join([*parts, _instructions()]).replace("/", "_")
 
 

@@ -33,6 +33,7 @@ def permute(index: int, size: int, keys: tuple[int, ...]) -> int:
     if not 0 <= index < size:
         raise IndexError(f"{index} is not in range({size})")
 
+    # Both halves of the network need the same number of bits.
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     low = (1 << half) - 1
 

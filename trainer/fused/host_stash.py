@@ -95,6 +95,7 @@ class HostStash:
         if size <= self._slot:
             return
 
+        # At the end of the forward pass all of these blocks are on the host at once.
         needed = aligned(size) * len(self.blocks)
         arena = Arena(needed, self.device)
         try:

@@ -67,6 +67,7 @@ def peer_memory(elements: int, dtype: torch.dtype, world: World) -> PeerMemory |
         if other != world.device.index
     )
 
+    # All ranks take the same way, or some would wait for the others in the next collective.
     if world.any(not reachable):
         return None
 

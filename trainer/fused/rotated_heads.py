@@ -39,6 +39,7 @@ def plain_rotated(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the reference in plain PyTorch. Arguments and results are those of ``rotated``."""
+    # Sums and rotations are at least in float32, as in the kernels.
     wide = torch.promote_types(qkv.dtype, torch.float32)
     parts = qkv.unflatten(-1, (heads + 2 * kv_heads, -1))
     q, k, v = parts.split((heads, kv_heads, kv_heads), dim=2)
@@ -49,6 +50,7 @@ def plain_rotated(
         if weight is not None:
             y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps) * weight.to(wide)
 
+        # The two halves of a head rotate against each other, as in transformers.
         first, second = y.chunk(2, dim=-1)
         c = cos[: x.shape[1], None].to(wide)
         s = sin[: x.shape[1], None].to(wide)

@@ -70,6 +70,7 @@ def stack_of(pid: int, log: TextIO) -> tuple[Frame, ...]:
             text = ""
             deadline = time.monotonic() + ANSWER_SECONDS
 
+            # The answer has no mark at its end, so a pause ends it.
             while time.monotonic() < deadline:
                 more = written.read()
                 if text and not more:  # it has written all of it

@@ -29,6 +29,7 @@ def verdict(places: Sequence[Place], dumps: Mapping[int, Dump]) -> list[str]:
     if not dumps:
         return silent
 
+    # The ranks of one group have to be in the same collective.
     groups = by_group(dumps)
     disagreements = [line for group in groups.values() for line in disagreement(group)]
     missing: list[tuple[list[int], str]] = []

@@ -147,6 +147,7 @@ def parse_xids(kernel_log: str, uptime: float) -> tuple[str, ...]:
 def parse_available(meminfo: str) -> float:
     """Return the GiB that are free for programs, from ``/proc/meminfo``."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
+    # The kernel's kB have 1024 bytes.
     return int(found[1]) / 2**20 if found else 0.0
 
 

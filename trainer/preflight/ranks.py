@@ -100,6 +100,7 @@ def links(world: parallel.World, local_rank: int, local_size: int) -> tuple[floa
         first = node * local_size
         within = all_reduce(world, list(range(first, first + local_size)))
 
+    # With two nodes, both rounds would measure the same pair.
     for odd in (0, 1) if nodes > 2 else (0,):
         pair = neighbours(node, nodes, odd)
         speed = all_reduce(world, [n * local_size + local_rank for n in pair]) if len(pair) == 2 else None

@@ -52,6 +52,7 @@ class Ledger:
         for cause, seconds in in_steps.items():
             self.add(cause, seconds)
 
+        # What no cause has taken belongs to the steps.
         told = sum(self._seconds.values())
         if told > length:  # a part that a GPU and the host both measured
             self._seconds = {cause: seconds * length / told for cause, seconds in self._seconds.items()}

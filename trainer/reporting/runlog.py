@@ -159,6 +159,7 @@ class RunLog:
         earlier = logs(run, kind)
         self.run = run
         self.kind = kind
+        # Names decide the order of logs, so the new stamp must be later than all others.
         self.path = metrics_dir(run) / f"{kind}_{new_stamp(earlier[-1] if earlier else None)}.jsonl"
         self._lock = threading.Lock()
         self._pending = b""

@@ -62,6 +62,7 @@ def words(times: Sequence[RankTimes], rank: int, place: str) -> str:
     median = statistics.median_low([other.busy_ms for other in times])
     more = slow.busy_ms / median - 1 if median else 0.0
     typical = statistics.median_low([other.data_wait_ms for other in times])
+    # The data is the cause if more than half of the delay comes from it.
     reason = "waits for its data" if slow.data_wait_ms - typical > (slow.busy_ms - median) / 2 else "computes"
     gpu = f"; its GPU: {slow.gpu}" if str(slow.gpu) else ""
 
@@ -94,6 +95,7 @@ class Stragglers:
         news = self._received()
         mine = torch.tensor([timing.get(part, 0.0) for part in PARTS] + self.sensor.read().numbers())
         gathered = [torch.empty_like(mine) for _ in range(self.world.size)]
+        # The tensors are on the host, so no GPU waits for this exchange.
         work = dist.all_gather(gathered, mine, group=self.world.control, async_op=True)
         # Kept until the exchange is over, because it writes into these tensors.
         self._pending = (work, gathered, step)
@@ -115,6 +117,7 @@ class Stragglers:
         rank = slowest(times)
         self._intervals = self._intervals + 1 if rank is not None and rank == self._suspect else 1
         self._suspect = rank
+        # It is named after IN_A_ROW intervals, and then once in SAID_EVERY.
         if rank is None or self._intervals % SAID_EVERY != IN_A_ROW:
             return []
 

@@ -143,6 +143,7 @@ def evaluate(
 
 def shares(count: int, batch_size: int, world: parallel.World) -> list[list[int | None]]:
     """Return this rank's batches of indices into ``range(count)``; ``[None]`` if only others have one."""
+    # All ranks need the same number of rounds, because sharded weights are gathered in each round.
     rounds = -(-count // (batch_size * world.size))
     batches: list[list[int | None]] = []
     for turn in range(rounds):

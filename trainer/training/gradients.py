@@ -42,6 +42,7 @@ class Gradients:
             missing = [n for n, p in zip(self.names, self.parameters, strict=True) if p.grad is None]
             raise RuntimeError(f"no gradient reached {', '.join(missing)}")
 
+        # Squares of float16 would overflow, so the norms are float32.
         norms = torch.stack(torch._foreach_norm(grads, 2, dtype=torch.float32))
         if loss_scale is not None:
             norms = norms / loss_scale

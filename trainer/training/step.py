@@ -222,6 +222,7 @@ class Stepper:
     @torch.no_grad()
     def _update(self, total: torch.Tensor, rate: float) -> StepResult:
         scale = self.loss_scale.scale if self.loss_scale else None
+        # Every rank gets the same loss and norms here, so that all ranks skip the same steps.
         loss, squares = self.gradients.measure(total, scale)
         norm = squares.sum().sqrt()
         finite = loss.isfinite() & norm.isfinite()

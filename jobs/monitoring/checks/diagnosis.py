@@ -33,6 +33,7 @@ def diagnose(facts: RunFacts) -> list[Finding]:
     findings = [finding for check in RUN_CHECKS if (finding := check(facts)) is not None]
     names = {finding.check for finding in findings}
     dropped: set[str] = set()
+    # A finding that is itself dropped still explains its effects.
     for cause, effects in _FOLLOWS.items():
         if cause in names:
             dropped.update(effects)

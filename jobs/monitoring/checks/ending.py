@@ -77,6 +77,7 @@ def wrong_configuration(facts: RunFacts) -> Finding | None:
 
 def broken_gpu(facts: RunFacts) -> Finding | None:
     """Report a GPU that its driver calls broken."""
+    # The driver calls a fault of a GPU an Xid.
     line = facts.search(
         r"\bXid\b|uncorrectable ECC|GPU has fallen off the bus|CUDA error: unspecified launch failure"
     )
@@ -122,6 +123,7 @@ def fruitless_attempts(facts: RunFacts) -> Finding | None:
     # An attempt that was refused, because another one was running, could add no step.
     ended = [a for a in facts.records.attempts if a.exit_code not in (None, 0, 200) and a.reason != "busy"]
     segments = facts.history.segments[-FRUITLESS:]
+    # An attempt that wrote a summary ended in order.
     stuck = len(segments) == FRUITLESS and len({s.last for s in segments}) == 1 and not facts.history.summary
     # Attempts that die before their first line have a record and no log.
     if not stuck and not (len(ended) >= FRUITLESS and len(facts.history.segments) < len(ended) - 1):
@@ -164,6 +166,7 @@ def died_by_signal(facts: RunFacts) -> Finding | None:
     code = facts.last_exit_code
     # Ranks that communicated with a dead rank report network errors.
     told = any(check(facts) for check in _SAID_CHECKS if check.__name__ != NETWORK)
+    # A code above 128 is a signal, and Linux has 64 signals.
     if code is None or not 128 < code < 193 or code in ASKED or told:
         return None
 

@@ -72,6 +72,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def on_gpu(self) -> bool:
         """Return whether the run's device is a GPU: only its times are steady enough to be judged."""
+        # A log names the product of a device, not its kind.
         device = str(self.history.startup.get("device") or "")
         return any(word in device.upper() for word in ("NVIDIA", "TESLA", "GEFORCE", "RTX", "AMD INSTINCT"))
 

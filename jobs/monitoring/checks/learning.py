@@ -71,6 +71,7 @@ def loss_not_falling(facts: RunFacts) -> Finding | None:
 
     first = statistics.fmean(losses[:5])
     last = statistics.fmean(losses[-_window(losses) :])
+    # A smaller fall can be the noise of a few batches.
     if last < 0.97 * first:
         return None
 
@@ -94,6 +95,7 @@ def loss_diverged(facts: RunFacts) -> Finding | None:
         return None
 
     size = _window(losses)
+    # An incomplete window would be noise, and `last` covers the end.
     means = [statistics.fmean(losses[i : i + size]) for i in range(0, len(losses) - size + 1, size)]
     best = min(means)
     last = statistics.fmean(losses[-size:])
@@ -102,6 +104,7 @@ def loss_diverged(facts: RunFacts) -> Finding | None:
     if last < RISE * best or never_fell:
         return None
 
+    # The step is approximate, because `losses` lacks the values that are not finite.
     step = facts.history.steps[min(len(losses) - 1, means.index(best) * size)].iter
     return Finding(
         check="loss_diverged",
@@ -147,6 +150,7 @@ def loss_starts_wrong(facts: RunFacts) -> Finding | None:
 
     first = number(steps[0].loss)
     expected = math.log(vocabulary)
+    # The bounds are wide, because random weights do not guess evenly.
     if not math.isfinite(first) or 0.75 * expected <= first <= 1.3 * expected:
         return None
 
@@ -163,6 +167,7 @@ def loss_starts_wrong(facts: RunFacts) -> Finding | None:
 
 def validation_rises(facts: RunFacts) -> Finding | None:
     """Report a validation loss that rises while the training loss falls."""
+    # Losses of two sets would make no common curve.
     scored = [e for e in facts.history.evaluations if e.set == facts.history.evaluations[0].set]
     losses = finite(column(scored, "val_loss"))
     training = _losses(facts)
@@ -172,6 +177,7 @@ def validation_rises(facts: RunFacts) -> Finding | None:
     # Single evaluations are noise, so neighbours are averaged.
     width = max(2, len(losses) // 8)
     means = [statistics.fmean(losses[i : i + width]) for i in range(len(losses) - width + 1)]
+    # Only the second half is compared, because the early fall would hide a later standstill.
     size = _window(training)
     middle = training[len(training) // 2 :][:size]
     # If the training loss does not fall either, the model does not memorise its data.
@@ -216,6 +222,7 @@ def learning_rate_unusual(facts: RunFacts) -> Finding | None:
     LR(N) = 0.003239 - 0.0001395 ln(N), N without embeddings (Kaplan et al. 2020, appendix D.6).
     """
     rate = number(facts.setting("learning_rate"))
+    # A log without the count still gives the sizes of the model.
     size = whole(facts.history.startup.get("parameters")) or _parameters(facts)
     if not rate > 0 or size < 1_000_000:
         return None
@@ -237,6 +244,7 @@ def learning_rate_unusual(facts: RunFacts) -> Finding | None:
 
 def _parameters(facts: RunFacts) -> int:
     """Return the parameters of the configured model; 0 if the log does not give its sizes."""
+    # A log holds all settings of a run, and the model takes only its own.
     known = {
         key: value for key, value in facts.history.config.items() if key in ModelConfig.__struct_fields__
     }

@@ -73,6 +73,7 @@ def ask_gpus() -> tuple[Gpu, ...] | str:
     except DriverSilent as error:
         return error.message
 
+    # A line with another number of fields cannot be read.
     return tuple(_gpu(line) for line in lines if line.count(",") == len(QUERY) - 1)
 
 
@@ -199,6 +200,7 @@ def existing(path: Path) -> Path:
 def root_is_writable(facts: MachineFacts) -> Finding | None:
     """Report a root that this user cannot write."""
     folder = existing(facts.root)
+    # Without X_OK nobody can make a file in a folder, even with W_OK.
     if os.access(folder, os.W_OK | os.X_OK):
         return None
 
@@ -229,6 +231,7 @@ def disk_space(facts: MachineFacts) -> Finding | None:
 def disk_rate(facts: MachineFacts) -> Finding | None:
     """Report a root with slow writes. The check writes and syncs 64 MiB, and removes it."""
     folder = existing(facts.root)
+    # `root_is_writable` reports a folder without access.
     # The probe itself must not fill the disk.
     if not os.access(folder, os.W_OK | os.X_OK) or shutil.disk_usage(folder).free < 4 * PROBE_BYTES:
         return None
@@ -252,6 +255,7 @@ def measured_rate(folder: Path) -> float:
     path = folder / f".jobctl-doctor-{uuid.uuid4().hex}"
     # A file system that compresses would write zeros without any work.
     data = os.urandom(1 << 20)
+    # The clock starts after the random data, which take time of their own.
     begin = time.perf_counter()
     try:
         with path.open("wb") as file:

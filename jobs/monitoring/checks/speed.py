@@ -120,6 +120,7 @@ def becomes_slower(facts: RunFacts) -> Finding | None:
     if not facts.on_gpu or len(times) < 4 * ENOUGH_INTERVALS:
         return None
 
+    # The medians of two quarters ignore single slow intervals.
     quarter = len(times) // 4
     early = statistics.median(times[:quarter])
     late = statistics.median(times[-quarter:])
@@ -172,6 +173,7 @@ def straggler(facts: RunFacts) -> Finding | None:
     ranks = [times.slowest for times in recent]
     rank = max(set(ranks), key=ranks.count)
     slow = [times for times in recent if times.slowest == rank]
+    # A logged median of 0 must not be a divisor.
     ratio = statistics.median(times.slowest_ms / max(times.median_ms, 1e-3) for times in slow)
     most = SLOW_RANK if facts.on_gpu else SLOW_RANK_ON_CPU
     # Without a straggler, chance makes another rank the slowest each time.

@@ -45,7 +45,9 @@ class GPT2Mapping:
             "n_head": config.num_attention_heads,
             "n_positions": config.max_position_embeddings,
             "layer_norm_epsilon": config.norm_eps,
+            # Their gelu_new is the tanh form, which our model computes.
             "activation_function": "gelu_new",
+            # Our models have no dropout.
             "resid_pdrop": 0.0,
             "embd_pdrop": 0.0,
             "attn_pdrop": 0.0,

@@ -80,6 +80,7 @@ class LlamaMapping:
             max_position_embeddings=required(values, "max_position_embeddings"),
             rope_theta=float(theta),
             **rope_fields(values),
+            # Old files leave out keys that have transformers' defaults.
             norm_eps=values.get("rms_norm_eps", 1e-6),
             tie_word_embeddings=values.get("tie_word_embeddings", False),
             initializer_range=values.get("initializer_range", 0.02),
