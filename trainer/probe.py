@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jobctl.jobs.core.errors import run_command
+from jobctl.jobs.core.driver import DriverSilent, query
+from jobctl.jobs.core.errors import UserError, run_command
 from jobctl.trainer.distributed import choose_device
 from jobctl.trainer.reporting.startup import device_name
 
@@ -144,13 +146,38 @@ def probe(device: torch.device, lasting: float) -> dict[str, object]:
     }
 
 
+def check_has_no_gpu(environment: Mapping[str, str]) -> None:
+    """Raise UserError if the driver does not answer, or has a GPU that torch cannot use.
+
+    The figures of the CPU would otherwise be taken for those of the machine.
+    """
+    # A torch without CUDA, or an empty list of GPUs, is the user's choice.
+    is_hidden = environment.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+    if torch.version.cuda is None or is_hidden:
+        return
+
+    # Not as a hint: `jobctl probe` repeats only the last line.
+    remedy = "repair the driver, or hide its GPUs with CUDA_VISIBLE_DEVICES="
+    try:
+        gpus = query(("name",))
+    except DriverSilent as error:
+        raise UserError(f"{error.message}; {remedy}", code=1) from None
+
+    if gpus:
+        raise UserError(f"torch {torch.__version__} cannot use this machine's {gpus[0]}; {remedy}", code=1)
+
+
 def main() -> int:
     """Print the figures of one device."""
     parser = argparse.ArgumentParser(prog="python -m jobctl.trainer.probe", description=__doc__)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--seconds", type=float, default=1.0, help="of each operation")
     options = parser.parse_args()
-    print(json.dumps(probe(choose_device(options.device), options.seconds)))
+    device = choose_device(options.device)
+    if options.device == "auto" and device.type == "cpu":
+        check_has_no_gpu(os.environ)
+
+    print(json.dumps(probe(device, options.seconds)))
     return 0
 
 

@@ -66,11 +66,10 @@ def _measured(python: str, seconds: float) -> bytes:
     if done.returncode:
         # The last line of a traceback has the error.
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
-        raise UserError(
-            f"the probe failed with exit code {done.returncode}: {last[0]}",
-            hint="it needs torch: name a Python interpreter that has torch with --python FILE",
-            code=1,
-        )
+        # A message of the probe itself says what to do. Any other line comes from a Python that could not start it.
+        needs = "it needs torch: name a Python interpreter that has torch with --python FILE"
+        hint = "" if last[0].startswith("probe: ") else needs
+        raise UserError(f"the probe failed with exit code {done.returncode}: {last[0]}", hint=hint, code=1)
 
     return done.stdout
 
