@@ -186,9 +186,7 @@ class Connection:
         if response.status not in PASSING:
             return refusal
 
-        wait = float(response.headers.get("Retry-After") or 0)
-
-        return Unanswered(self._notice(response.status), refusal, wait)
+        return Unanswered(self._notice(response.status), refusal, _wait_asked_by(response))
 
     def _notice(self, answer: object) -> str:
         return f"jobctl: {self.host} answers {answer}; trying again for {PATIENCE:.0f} s"
@@ -239,6 +237,20 @@ class Connection:
             raise refused(error.status_code, error.resp_body or b"", subject) from None
         except (WebSocketException, OSError) as error:
             raise ConnectionError(f"{subject}: {error}") from None
+
+
+def _wait_asked_by(response: Any) -> float:
+    """Return the seconds that a server asks to wait; 0 if it does not, or in words that are not of the standard.
+
+    Retry-After has seconds or a date (RFC 9110, section 10.2.3).
+    """
+    import urllib3
+
+    asked = response.headers.get("Retry-After")
+    try:
+        return float(urllib3.Retry().parse_retry_after(asked)) if asked else 0.0
+    except urllib3.exceptions.InvalidHeader:
+        return 0.0
 
 
 def _reason(error: Exception) -> str:

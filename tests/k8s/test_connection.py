@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -44,6 +47,28 @@ def test_a_context_chooses_the_cluster_and_the_verbs_remember_it(
     assert jobctl_says(capfd, "status", "there")[0] == 0
     assert jobctl_says(capfd, "list", "--target", "k8s", "--context", "other")[1].count("there") == 2
     assert "there" not in jobctl_says(capfd, "list", "--target", "k8s")[1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [
+        (None, 0, 0),
+        ("", 0, 0),
+        ("7", 7, 7),
+        ("Mon, 30 Nov 2020 10:00:00 GMT", 0, 0),  # is over
+        ("IN_A_MINUTE", 50, 60),
+        ("soon", 0, 0),
+        ("-5", 0, 0),
+    ],
+)
+def test_a_server_asks_for_a_pause_in_seconds_or_with_a_date(
+    asked: str | None, least: float, most: float
+) -> None:
+    if asked == "IN_A_MINUTE":
+        asked = format_datetime(datetime.now(timezone.utc) + timedelta(minutes=1), usegmt=True)
+
+    response = SimpleNamespace(headers={} if asked is None else {"Retry-After": asked})
+    assert least <= jobctl.k8s.connection._wait_asked_by(response) <= most
 
 
 def self_signed(folder: Path) -> Path:

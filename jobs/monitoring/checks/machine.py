@@ -73,12 +73,17 @@ def ask_gpus() -> tuple[Gpu, ...] | str:
     except DriverSilent as error:
         return error.message
 
-    # A line with another number of fields cannot be read.
-    return tuple(_gpu(line) for line in lines if line.count(",") == len(QUERY) - 1)
+    # Such a line may be about a GPU that the driver has lost.
+    unreadable = [line for line in lines if line.count(",") < len(QUERY) - 1]
+    if unreadable:
+        return f"nvidia-smi answers {unreadable[0]!r}"
+
+    return tuple(_gpu(line) for line in lines)
 
 
 def _gpu(line: str) -> Gpu:
-    name, driver, *numbers = [field.strip() for field in line.split(",")]
+    # From the end: only the name may have a comma.
+    name, driver, *numbers = [field.strip() for field in line.rsplit(",", len(QUERY) - 1)]
     total, used, heat, errors = (_number(field) for field in numbers)
     return Gpu(
         name=name,

@@ -176,12 +176,20 @@ def test_the_limit_of_open_files_that_a_process_can_reach_counts(
     assert told(MachineFacts(root=tmp_path)) == checks
 
 
-def test_lines_of_the_driver_that_are_no_gpu_are_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines = ["NVIDIA H200, 580.95.05, 143771, 4, 31, 0", "No devices were found", ""]
+@pytest.mark.parametrize(
+    "line", ["No devices were found", "Unable to determine the device handle: GPU is lost"]
+)
+def test_a_line_of_the_driver_that_is_no_gpu_is_reported(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    lines = ["NVIDIA H200, 580.95.05, 143771, 4, 31, 0", line]
     monkeypatch.setattr(machine, "query", lambda names: lines)
-    assert ask_gpus() == (gpu(temperature=31.0),)
+    assert ask_gpus() == f"nvidia-smi answers {line!r}"
+
+
+def test_the_name_of_a_gpu_may_have_a_comma(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "query", lambda names: ["Some, GPU, 580.95.05, 143771, 4, 31, 0"])
+    gpus = ask_gpus()
+    assert isinstance(gpus, tuple)
+    assert [(each.name, each.driver) for each in gpus] == [("Some, GPU", "580.95.05")]
 
 
 def test_the_root_is_looked_for_upwards_and_the_search_ends_at_the_top() -> None:
