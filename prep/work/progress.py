@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from jobctl.jobs.core.amounts import clock
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import preparation_file
 from jobctl.jobs.core.reading import decode_json, read_regular
 from jobctl.prep.shards.format import Meta
@@ -151,10 +152,16 @@ class Tally:
         self._sums: dict[str, tuple[set[int], Sum]] = {}
 
     def done(self, stage: str) -> Sum:
-        """Return the sums over the finished tasks of a stage."""
+        """Return the sums over the finished tasks of a stage. Raises UserError for a damaged record."""
         seen, total = self._sums.setdefault(stage, (set(), Sum()))
         for index in finished(self._output, stage) - seen:
-            record = decode_json(read_regular(record_file(self._output, stage, index)), Done)
+            path = record_file(self._output, stage, index)
+            try:
+                record = decode_json(read_regular(path), Done)
+            except msgspec.DecodeError as error:
+                hint = f"delete {path} and run the job again"
+                raise UserError(f"{path} is damaged: {error}", hint=hint) from None
+
             seen.add(index)
             total.tasks += 1
             total.read_bytes += record.read_bytes

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.core.layout import preparation_file
 from jobctl.prep.shards.format import Meta, SourceFile, TokenizerRecord
 from jobctl.prep.shards.statistics import Count, Statistics
@@ -95,6 +96,14 @@ def test_finished_tasks_are_added_up_and_each_record_is_read_once(tmp_path: Path
     write_record(tmp_path, "tokenizing", 1, record)
     assert tally.done("tokenizing") == Sum(tasks=3, read_bytes=300, tokens=120)
     assert tally.done("shuffling") == Sum()
+
+
+def test_a_damaged_record_of_a_task_is_named(tmp_path: Path) -> None:
+    file = record_file(tmp_path, "tokenizing", 0)
+    file.parent.mkdir(parents=True)
+    file.write_text('{"x": ' + "[" * 200_000)
+    with pytest.raises(UserError, match="is damaged"):
+        Tally(tmp_path).done("tokenizing")
 
 
 @pytest.fixture
