@@ -388,6 +388,8 @@ TRAINER=(
   "--run_dir=$RUN_DIR"
   "--attempt=$ATTEMPT"
   "--dataset=$JOBCTL_ROOT/datasets/$JOB_DATASET"
+  # Not auto: a node whose GPUs are broken would train on its CPU.
+  --device=cpu
   "${JOB_FLAGS[@]}"
 )
 LAUNCH+=(--standalone)

@@ -1247,6 +1247,8 @@ TRAINER=(
   "--run_dir=$RUN_DIR"
   "--attempt=$ATTEMPT"
   "--dataset=$JOBCTL_ROOT/datasets/$JOB_DATASET"
+  # Not auto: a node whose GPUs are broken would train on its CPU.
+  --device=cuda
   "${JOB_FLAGS[@]}"
 )
 PREFLIGHT=("--run_dir=$RUN_DIR" "--attempt=$ATTEMPT" "--expect=$JOB_EXPECTED")
