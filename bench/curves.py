@@ -66,7 +66,7 @@ def train(name: str, arithmetic: str, path: Path) -> list[float]:
         optimizer.step(factor, never, RATE * min(1.0, (step + 1) / WARMUP))
         for parameter in model.parameters():
             parameter.grad = None
-        fused.end_step(copied=optimizer.leaves_copies)
+        fused.end_step(copied=optimizer.updates_copies)
     return [float(loss) for loss in torch.stack(losses)]
 
 

@@ -60,7 +60,7 @@ class Verdict(msgspec.Struct):
 
 
 def parse_verdict(text: bytes, pod: str) -> Verdict:
-    """Raise ConnectionError if the stream ended without a status."""
+    """Read the status of a command. Raises ConnectionError if the stream ended without one."""
     if not text:
         raise ConnectionError(f"{pod}: the stream was cut")
 
@@ -73,9 +73,9 @@ def parse_verdict(text: bytes, pod: str) -> Verdict:
 def read_frame(socket: Any) -> tuple[int, bytes] | None:
     """Return the channel and the bytes of the next frame of a websocket; None at its end.
 
-    The channel of a frame that carries nothing is ``NOTHING``.
-    Frames are read one by one: client 37 would gather whatever comes before it returned any of it, which of a
-    checkpoint is more than memory, and 36 does not see those that TLS has read ahead.
+    The channel of a frame that carries nothing is ``NOTHING``. Read frames one by one: client 37 collects the
+    whole stream before it returns, and a checkpoint is larger than memory. Client 36 misses frames that TLS has
+    already read.
     """
     from websocket import ABNF
 

@@ -37,7 +37,7 @@ from jobctl.jobs.core.layout import hang_file, stop_file
 from jobctl.trainer import rendezvous
 from jobctl.trainer.compile_cache.node import open_cache
 from jobctl.trainer.lifecycle.rank_notes import Note, NoteFolder
-from jobctl.trainer.lifecycle.restarts import MOST, obstacle, of_their_own
+from jobctl.trainer.lifecycle.restarts import MAX_RESTARTS, first_failures, obstacle
 from jobctl.trainer.lifecycle.stop import DIED_AT, LAUNCHED_AT, LAUNCHER_WORDS
 from jobctl.trainer.options import Options, parse
 from jobctl.trainer.reporting.hang_report import attempt_of, hang_report
@@ -108,7 +108,7 @@ class Job:
     most_restarts: int
 
     def obstacle(self, codes: Mapping[int, int], notes: Mapping[int, Note], restarts: int) -> str:
-        """Return the reason why they do not; empty if they do."""
+        """Return the reason why the ranks do not start again, or an empty text."""
         if self.options is None or self.stop is None:
             return "this is no training"
 
@@ -127,7 +127,7 @@ class Job:
 def most_restarts(torchrun_options: Sequence[str], parsed: argparse.Namespace) -> int:
     """Return how often the ranks may start again: the value of torchrun's option, or the default."""
     words = [word.replace("-", "_") for word in torchrun_options]
-    return parsed.max_restarts if any(word.startswith("__max_restarts") for word in words) else MOST
+    return parsed.max_restarts if any(word.startswith("__max_restarts") for word in words) else MAX_RESTARTS
 
 
 def run_cached(parsed: argparse.Namespace, job: Job) -> int:
@@ -162,7 +162,7 @@ def run_in_place(parsed: argparse.Namespace, job: Job, folder: NoteFolder) -> in
             time.sleep(MEETING_PAUSE_SECONDS)
             continue
 
-        codes = of_their_own({rank: failure.exitcode for rank, failure in failures_of(raised).items()})
+        codes = first_failures({rank: failure.exitcode for rank, failure in failures_of(raised).items()})
         if is_multi_node(parsed):
             tell_other_nodes(codes, notes)
 
@@ -186,7 +186,7 @@ def run_in_place(parsed: argparse.Namespace, job: Job, folder: NoteFolder) -> in
 
 
 def again(parsed: argparse.Namespace, restarts: int) -> argparse.Namespace:
-    """Return torchrun's options for a start; each one has a meeting of its own."""
+    """Return torchrun's options for one start. Each start needs its own rendezvous id."""
     options = argparse.Namespace(**vars(parsed))
     if restarts and is_multi_node(parsed):
         options.rdzv_id = f"{parsed.rdzv_id}-{restarts}"

@@ -27,7 +27,7 @@ from jobctl.jobs.monitoring.opening import open_run
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def analyze_command(runs: tuple[str, ...], skip: int | None, tokens: float | None, as_json: bool) -> None:
-    """Means without warm-up, the best MFU, memory, and how long the optimal tokens take.
+    """Show means without the warm-up, the best MFU, memory, and the time to the optimal tokens.
 
     RUN is the name of a run, its directory, or a log of the guide's tools (run_*.json, or its folder).
     """

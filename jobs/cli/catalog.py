@@ -43,14 +43,14 @@ def _entry(kind: str, name: str) -> Any:
 
 @click.group("catalog")
 def catalog_command() -> None:
-    """Models, hardware, tiers, stages, data sets, tokenizers and sites."""
+    """Show models, hardware, tiers, stages, data sets, tokenizers and sites."""
 
 
 @catalog_command.command("list")
 @click.argument("kind", required=False, type=click.Choice(list(KINDS)))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_entries(kind: str | None, as_json: bool) -> None:
-    """What there is, of one kind or of all."""
+    """List the entries of one kind, or of all kinds."""
     chosen = [(k, name, _entry(k, name).summary) for k in ([kind] if kind else KINDS) for name in names(k)]
     facts = [{"kind": k, "name": name, "summary": summary} for k, name, summary in chosen]
     emit(facts, as_json, table(("KIND", "NAME", "SUMMARY"), chosen))

@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 @click.argument("run")
 @place_options
 @click.option(
-    "--output", "-o", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Where to."
+    "--output",
+    "-o",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the copy.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def collect_command(run: str, output: Path, as_json: bool, **place: Any) -> None:
-    """Copy a run's directory here; called again, it goes on where it broke off."""
+    """Copy the directory of a run to this machine. Call it again to continue after a break."""
     from jobctl.jobs.submission import store_of
 
     login = login_in_force(place)

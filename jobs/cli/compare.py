@@ -19,10 +19,10 @@ from jobctl.jobs.monitoring.opening import Opened, open_run
 @click.argument("runs", metavar="RUN RUN…", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare_command(runs: tuple[str, ...], as_json: bool) -> None:
-    """The settings that differ between runs, and whether their results do.
+    """Show the settings that differ between runs, and whether the results differ.
 
-    Runs that differ in the seed alone are repeats; their spread says what is chance. The first run's setting is what
-    the others are held against.
+    Runs that differ only in the seed are repeats. Their spread shows what is chance. jobctl compares the other runs
+    with the first one.
     """
     if len(runs) < 2:
         raise UserError("a comparison needs at least two runs", hint="jobctl compare RUN RUN…")

@@ -26,7 +26,7 @@ COMMENTS = {
 
 @click.group("config")
 def config_command() -> None:
-    """The choices that a folder makes for all commands in it."""
+    """Write the choices of a folder, for all commands in it."""
 
 
 @config_command.command("init")
@@ -36,7 +36,7 @@ def config_command() -> None:
 @click.option("--model", "-m", metavar="NAME", help="Model of the catalogue, or a YAML file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def init(target: str, site: str | None, hardware: str | None, model: str | None, as_json: bool) -> None:
-    """Write jobctl.yaml into this folder; a file that is there stays as it is."""
+    """Write jobctl.yaml into this folder. An existing file does not change."""
     path = Path(PROJECT_FILE)
     if path.exists():
         raise UserError(f"{path} exists already", hint="edit it; jobctl explain shows the resulting values")

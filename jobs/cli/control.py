@@ -29,7 +29,7 @@ from jobctl.jobs.targets.registry import load_target
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cancel_command(run: str, graceful: bool, force: bool, as_json: bool, **place: Any) -> None:
-    """End a run's job; of a pipeline, all that have not ended."""
+    """End the job of a run, or all jobs of a pipeline that have not ended."""
     if force:
         _remove_dead(find_run(run, Place(**place)), as_json)
         return
@@ -129,8 +129,8 @@ def resume_command(
 ) -> None:
     """Start another attempt of a run that has stopped, failed or been cancelled.
 
-    Its script is made anew from the run's record. One that has finished goes on with --set max_iters=N.
-    A run of someone else is refused without --trust-owner.
+    jobctl renders the script again from the record. To continue a finished run: --set max_iters=N. A run of another
+    user needs --trust-owner.
     """
     from jobctl.jobs.submission import resume_run
 

@@ -26,7 +26,7 @@ from jobctl.jobs.spec.job_spec import TrainSpec
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def describe_command(run: str, as_json: bool, **place: Any) -> None:
-    """A run in full: what it is, its attempts, its training, its files, what to do next."""
+    """Show all facts of a run: settings, attempts, training, files, and the next command."""
     # A run by hand has no record, so `find_run` would refuse it.
     if by_hand := find_by_hand(run, Place(**place)):
         _describe_by_hand(by_hand, as_json)

@@ -39,11 +39,11 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @job_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """What is wrong, from what is seen, and what to do.
+    """Find faults of a run or of this machine, and say how to repair them.
 
-    With RUN it reads that run's logs, while it goes on and after. Without, it looks at this machine; with --model and
-    the other options of a job also at what that job needs. With --target slurm it also looks for Slurm and the site's
-    container runtime, with --target k8s at the cluster instead. Its exit code is 1 if it reports a problem.
+    With RUN, read the logs of that run. The run may still be running. Without RUN, check this machine. With --model
+    and the other options of a job, also check the needs of that job. With --target slurm, also look for Slurm and the
+    site's container runtime. With --target k8s, check the cluster instead. The exit code is 1 if there is a problem.
     """
     subjects: dict[str, list[Finding]]
     unchecked: list[str] = []

@@ -26,9 +26,9 @@ PORT = 9109
 @click.option("--dashboard", "as_dashboard", is_flag=True, help="Print the Grafana dashboard and exit.")
 @click.option("--once", is_flag=True, help="Print the metrics and exit.")
 def exporter_command(port: int, address: str, as_dashboard: bool, once: bool) -> None:
-    """Serve the metrics of all runs of this root to Prometheus, until it is ended.
+    """Serve the metrics of all runs of this root to Prometheus, until Ctrl-C.
 
-    Each scrape reads what the runs wrote since the last one; nothing is asked of a scheduler.
+    Each scrape reads what the runs wrote since the last one. It asks no scheduler.
     """
     if as_dashboard:
         click.echo(json.dumps(dashboard(), indent=1))

@@ -59,7 +59,7 @@ def logs_command(
     as_json: bool,
     **place: Any,
 ) -> None:
-    """Print a run's log."""
+    """Print the log of a run."""
     chosen = find_run(run, Place(**place))
     if all_ranks:
         lines = _of_all_ranks(chosen, attempt, follow)

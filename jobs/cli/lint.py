@@ -14,7 +14,7 @@ from jobctl.jobs.cli.output import emit
 @click.argument("script", type=click.File("r", encoding="utf-8", errors="replace", lazy=False))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def lint_command(script: TextIO, as_json: bool) -> None:
-    """Find the usual mistakes in an sbatch SCRIPT (- for standard input); exits with 1 for errors and warnings."""
+    """Find the usual mistakes in an sbatch SCRIPT (- for standard input). Exit with 1 for errors and warnings."""
     from jobctl.slurm.lint import lint
 
     # Text files read \r\n as \n, but sbatch does not.

@@ -89,7 +89,7 @@ HEADER = (
 def list_command(
     states: tuple[str, ...], model: str | None, newest: int | None, as_json: bool, **place: Any
 ) -> None:
-    """All runs, the newest last; those that were started by hand come first."""
+    """List all runs, the newest last. Runs that were started by hand come first."""
     chosen = [run for run in find_runs(Place(**place)) if model in (None, _model(run))]
     submitted = _lines(chosen, states, newest, strict=place["context"] is not None)
     # A user who names a target asks for runs that jobctl submitted to it.

@@ -48,9 +48,9 @@ OF_THE_TRAINING = ("nodes", "gpus_per_node", "processes_per_node", "preflight", 
 def pipeline_command(
     skip: tuple[str, ...], prep_nodes: int, wait: bool, dry_run: bool, as_json: bool, **options: Any
 ) -> None:
-    """Tokenizer, data, preflight, training, evaluation and export, each after the one before it.
+    """Submit tokenizer, data, preflight, training, evaluation and export, each after the one before it.
 
-    Called again with the same name it goes on where it ended.
+    Call it again with the same name to continue.
     """
     from jobctl.jobs.submission import is_done
 

@@ -37,7 +37,7 @@ from jobctl.jobs.core.errors import UserError
 def probe_command(
     hardware: str | None, site: str | None, python: str | None, seconds: float, as_json: bool
 ) -> None:
-    """Measure products, attention and copies, a minute at most; run it on the machine that will train."""
+    """Measure products, attention and copies. Run it on the machine that will train; it takes a minute at most."""
     text = _measured(python or os.environ.get("JOBCTL_PYTHON") or sys.executable, seconds)
     try:
         probe = msgspec.json.decode(text, type=Probe)

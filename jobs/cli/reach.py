@@ -23,9 +23,9 @@ TENSORBOARD_PORT = 6006
 @place_options
 @click.option("--node", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the node.")
 def shell_command(run: str, command: tuple[str, ...], node: int, **place: Any) -> None:
-    """Open a shell in a pod of a run that is at work, in the run's directory; or run COMMAND there.
+    """Open a shell in a pod of a running job, in the run's directory, or run COMMAND in that pod.
 
-    It exits with the exit code of what ran. COMMAND has no input unless this is a terminal.
+    The exit code is that of the shell or of COMMAND. COMMAND has no input unless this is a terminal.
     """
     chosen = find_run(run, Place(**place))
     target = load_target(chosen.target)
@@ -55,7 +55,7 @@ def shell_command(run: str, command: tuple[str, ...], node: int, **place: Any) -
 def forward_command(run: str, port: int, to: int | None, **place: Any) -> None:
     """Show TensorBoard of a run that a cluster keeps, at a port of this host, until Ctrl-C.
 
-    A pod of the job's image reads the volume, while the run goes on and after; it goes when this command ends.
+    A pod of the job's image reads the volume. The run may still be running. The pod is removed when this command ends.
     """
     chosen = find_run(run, Place(**place))
     target = load_target(chosen.target)

@@ -70,9 +70,9 @@ def delete_command(
     as_json: bool,
     **place: Any,
 ) -> None:
-    """Remove the directories of runs that have ended; first it says what that frees.
+    """Remove the directories of runs that have ended. First show how much space that frees.
 
-    Of a run on Kubernetes a pod removes the folder on the volume; then its record and its ended jobs go as well.
+    For a run on Kubernetes, a pod removes the folder on the volume. Then jobctl removes the record and the ended jobs.
     """
     # A name that is given twice is removed once: the second time the run would be missing.
     named = [find_run(name, Place(**place)) for name in dict.fromkeys(names)]
@@ -107,7 +107,7 @@ def delete_command(
 def prune_command(
     older_than: float | None, states: tuple[str, ...], checkpoints: bool, yes: bool, as_json: bool
 ) -> None:
-    """Remove old or failed runs of this host's root; at least one of --older-than and --state says which."""
+    """Remove old or failed runs of this host's root. Choose them with --older-than, --state or both."""
     if older_than is None and not states:
         raise UserError(
             "prune removes many runs, so it needs a condition",

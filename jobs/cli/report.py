@@ -37,9 +37,9 @@ FIGURES = ("loss", "mfu", "tokens_per_sec", "memory", "grad_norm", "lr", "layers
 def report_command(
     runs: tuple[str, ...], output: Path | None, png: Path | None, figure: str | None, dark: bool
 ) -> None:
-    """One page with all figures of runs, that opens in any browser without a network.
+    """Write one page with all figures of runs. It opens in any browser, without a network.
 
-    With --png and without -o only the picture is written; it needs a Chromium.
+    With --png and without -o, write only the picture. This needs a Chromium.
     """
     if (figure or dark) and not png:
         raise UserError("--figure and --dark need --png, the picture", hint="--png FILE.png")

@@ -52,7 +52,7 @@ def sample_command(
     seed: int,
     **place: Any,
 ) -> None:
-    """Continue a prompt by a checkpoint of RUN, or of the folder that collect made; with the tokenizer of its data."""
+    """Continue a prompt with a checkpoint of RUN, or of the folder that collect made."""
     # A folder that `collect` made is not a run of the root.
     chosen = read_copy(run) if is_here(run) else find_run(run, Place(**place))
     options = [

@@ -27,7 +27,7 @@ OK = "ok"
 
 @click.group("site")
 def site_command() -> None:
-    """The settings of one cluster, in a YAML file of yours."""
+    """Write and check a site file: the settings of one cluster."""
 
 
 @site_command.command("new")
@@ -35,7 +35,7 @@ def site_command() -> None:
 @click.option("--login", "login_host", metavar="HOST", help="Login node to ask over ssh; the file names it.")
 @click.option("--login-jobctl", metavar="PATH", help="jobctl on the login node: a command or a path.")
 def new(login_host: str | None, login_jobctl: str | None, **place: Any) -> None:
-    """Print a site file for --target: with what the cluster has, and a comment on every key.
+    """Print a site file for --target, with the facts of the cluster and a comment on every key.
 
     jobctl site new --target slurm > mycluster.yaml
 
@@ -66,7 +66,7 @@ def _login(host: str | None, program: str | None, site: Site) -> dict[str, str]:
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(file: str | None, as_json: bool, **place: Any) -> None:
-    """Hold a site FILE against its cluster; exits with 1 where the cluster has not what the file names.
+    """Compare a site FILE with its cluster. Exit with 1 if the cluster lacks something that the file names.
 
     The root must be a folder that you can write. Without FILE, the site is that of --site or of jobctl.yaml.
     """

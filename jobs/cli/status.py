@@ -101,7 +101,7 @@ def pipeline_table(pipeline: Pipeline, known: Sequence[Status]) -> str:
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status_command(run: str, as_json: bool, **place: Any) -> None:
-    """Where a run or a pipeline stands."""
+    """Show the state of a run or a pipeline."""
     if pipeline := find_pipeline(run, Place(**place)):
         known = pipeline_statuses(pipeline, Place(**place))
         emit({"pipeline": pipeline, "runs": known}, as_json, pipeline_table(pipeline, known))

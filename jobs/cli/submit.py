@@ -21,7 +21,7 @@ from jobctl.jobs.targets.registry import load_target, target_entry
 @choice_options
 @FORCE_OPTION
 def render_command(force: bool, **options: Any) -> None:
-    """Print the job's script or manifest: no file, no network, no run directory."""
+    """Print the script or the manifest of a job. Write no file, use no network, make no run directory."""
     from jobctl.jobs.cli.room import check_room
 
     resolved = resolution(**options)
@@ -49,7 +49,7 @@ def render_command(force: bool, **options: Any) -> None:
 @FORCE_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def submit_command(dry_run: bool, wait: bool, force: bool, as_json: bool, **options: Any) -> None:
-    """Start a job and return its run's name."""
+    """Start a job and print the name of its run."""
     from jobctl.jobs.cli.room import check_room
     from jobctl.jobs.submission import check_inputs, check_tokenizer_folder, prepared, store_for
     from jobctl.jobs.supplies import check_licence, check_space
@@ -125,8 +125,11 @@ def _summary(started: Started) -> str:
     if not target_entry(run.target).keeps_records:
         return f"submitted run {run.name} ({job}), in {run.path}"
 
-    verb = "submitted run" if started.new else "nothing to do: submitted before is run"
-    return f"{verb} {run.name} ({job}, namespace {run.record.spec.site.kubernetes.namespace})"
+    place = f"({job}, namespace {run.record.spec.site.kubernetes.namespace})"
+    if started.new:
+        return f"submitted run {run.name} {place}"
+
+    return f"nothing to do: run {run.name} was submitted before {place}"
 
 
 def _follow(name: str, home: Path) -> None:

@@ -45,10 +45,10 @@ def sweep_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Try settings, each in fresh processes, and say which is the fastest.
+    """Try settings, each in new processes, and show the fastest one.
 
     --set KEY=A,B,C tries each value of a training's key, also sharding=ddp,zero1,fsdp and tier=1,2,3. The batch of a
-    step stays what it is without the sweep. `jobctl sweep RUN` shows a sweep that was submitted.
+    step does not change. `jobctl sweep RUN` shows the result of a submitted sweep.
     """
     if options["words"] and not options["model"]:
         show(_named(options["words"]), Place(site=options["site"]), as_json=as_json)

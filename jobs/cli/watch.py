@@ -32,10 +32,10 @@ from jobctl.jobs.monitoring.opening import Opened, open_run
 @click.option("--plain", is_flag=True, help="Print lines instead of a view, as without a terminal.")
 @click.option("--notify", is_flag=True, help="Send events to the webhook or the command of the project file.")
 def watch_command(runs: tuple[str, ...], interval: float, once: bool, plain: bool, notify: bool) -> None:
-    """Runs as they go on: progress, loss, MFU, speed, memory, warnings; several beside each other.
+    """Follow runs in the terminal: progress, loss, MFU, speed, memory, warnings.
 
-    It ends when all of them have ended; a run that was requeued is waited for. Ctrl-C leaves, and ends no run. Where
-    the output is no terminal it prints a line a run, whenever something has changed.
+    The command ends when all runs have ended. It waits for a run that was requeued. Ctrl-C ends the command and no
+    run. If the output is not a terminal, it prints one line for a run whenever something has changed.
     """
     home = root()
     opened = [open_run(word, home) for word in runs]

@@ -12,7 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from jobctl.jobs.core.layout import stop_file
 from jobctl.trainer import launch
 from jobctl.trainer.lifecycle.rank_notes import Note
-from jobctl.trainer.lifecycle.restarts import MOST
+from jobctl.trainer.lifecycle.restarts import MAX_RESTARTS
 from tests.trainer.test_restarting import died, parsed
 
 
@@ -151,11 +151,11 @@ def test_wrong_usage_is_said_before_anything_starts(
 @pytest.mark.parametrize(
     ("words", "most"),
     [
-        ([], MOST),
-        (["--nnodes=2"], MOST),
+        ([], MAX_RESTARTS),
+        (["--nnodes=2"], MAX_RESTARTS),
         (["--max-restarts=0"], 9),
         (["--max_restarts", "9"], 9),
-        (["--monitor-interval=5"], MOST),
+        (["--monitor-interval=5"], MAX_RESTARTS),
     ],
 )
 def test_torchruns_option_bounds_the_restarts_only_if_it_is_given(words: list[str], most: int) -> None:

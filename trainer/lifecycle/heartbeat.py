@@ -93,27 +93,27 @@ class Heartbeat:
             self.path.unlink(missing_ok=True)
 
     def _refuse_beside_another(self) -> None:
-        """Watch a sign that is there until it moves, its process is gone, or it has not moved for long enough."""
+        """Watch the sign of another attempt until it moves, its process ends, or it has stood still long enough."""
         first = self._read()
-        there = decoded(first)
-        if there is None or is_alive(there) is False:
+        other = decoded(first)
+        if other is None or is_alive(other) is False:
             return
 
-        self.say(f"attempt {there.attempt} on {there.host} did not record its end; is it alive?")
+        self.say(f"attempt {other.attempt} on {other.host} did not record its end; is it alive?")
         deadline = time.monotonic() + WATCH_SECONDS
 
         while time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
             now = self._read()
-            if now is None or is_alive(there) is False:  # it was just ending
+            if now is None or is_alive(other) is False:  # it was just ending
                 return
 
             # A newer beat, or the sign of another attempt: in both cases somebody is alive.
             if now != first and (moved := decoded(now)):
                 raise busy(self.path.parent, moved)
 
-        if is_alive(there):  # and stuck
-            raise busy(self.path.parent, there)
+        if is_alive(other):  # and stuck
+            raise busy(self.path.parent, other)
 
     def _beat(self) -> None:
         # Only system calls: this process forks, and a lock that a thread holds then would stay locked in the child.
@@ -195,7 +195,7 @@ def machine() -> str:
 
 
 def started(pid: int) -> str:
-    """Start of a process in clock ticks since boot (proc(5), field 22 of stat); nothing for one that is gone."""
+    """Return the start of a process in clock ticks since boot (proc(5), field 22 of stat); "" if it has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

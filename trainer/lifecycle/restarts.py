@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from jobctl.jobs.core.exit_codes import EXIT_FAILED, EXIT_HARDWARE
 from jobctl.trainer.lifecycle.rank_notes import Note
 
-MOST = 3
+MAX_RESTARTS = 3
 """Restarts of one attempt. A fault that comes back each time must end."""
 ENDED_BY_SOMEBODY = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 """Signals by which people and schedulers end a job. Such a job does not start again."""
-HEALED = (
+TEMPORARY_ERRORS = (
     "nccl error",
     "nccl communicator was aborted",
     "cuda error",
@@ -25,7 +25,7 @@ HEALED = (
     "gloo connectfullmesh failed",
 )
 """Words, in lower case, of errors that new processes may not meet again: a network's, a peer's, a context's."""
-NOT_HEALED = ("device-side assert", "out of memory", "no kernel image", "invalid device function")
+LASTING_ERRORS = ("device-side assert", "out of memory", "no kernel image", "invalid device function")
 """Words of errors that the same data and the same code give again."""
 
 
@@ -33,19 +33,23 @@ def error_heals(error: BaseException) -> bool:
     """Return whether an error of a rank may not come again after a restart."""
     text = str(error).lower()
     # Words that forbid a restart win: "CUDA error: out of memory" has some of both.
-    return any(words in text for words in HEALED) and not any(words in text for words in NOT_HEALED)
+    return any(words in text for words in TEMPORARY_ERRORS) and not any(
+        words in text for words in LASTING_ERRORS
+    )
 
 
-def of_their_own(codes: Mapping[int, int]) -> dict[int, int]:
+def first_failures(codes: Mapping[int, int]) -> dict[int, int]:
     """Return the exit codes of the ranks that failed, without those that torchrun ended after another's death.
 
-    It sends them SIGTERM, of which a rank dies that is not in its loop yet.
+    torchrun sends them SIGTERM, which kills a rank that has not reached its loop.
     """
     first = {rank: code for rank, code in codes.items() if code != -signal.SIGTERM}
     return first or dict(codes)
 
 
-def obstacle(codes: Mapping[int, int], notes: Mapping[int, Note], restarts: int, most: int = MOST) -> str:
+def obstacle(
+    codes: Mapping[int, int], notes: Mapping[int, Note], restarts: int, most: int = MAX_RESTARTS
+) -> str:
     """Return the reason why the ranks do not start again; empty if they do.
 
     ``codes`` are those of the ranks that have failed, as Python gives them: negative for a signal.

@@ -23,11 +23,11 @@ from jobctl.jobs.core.exit_codes import EXIT_FAILED
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 START_SECONDS = 1800
-"""Least seconds that may pass without progress before the first step."""
+"""Smallest limit of a start without progress, in seconds."""
 STORAGE_SECONDS = 3600
-"""How long storage may make no progress, at least ..."""
+"""Smallest limit of a wait for storage, in seconds."""
 STORAGE_TIMEOUTS = 8
-"""... and at least so many timeouts of a step."""
+"""The limit of a wait for storage is also at least this number of step timeouts."""
 LAST_RESORT_SECONDS = 60.0
 """So much later than its own limit the watchdog ends a process in which no Python runs any more."""
 POLL_SECONDS = 1.0

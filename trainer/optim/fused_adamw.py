@@ -20,7 +20,7 @@ class FusedAdamW:
     So a checkpoint of one can be loaded into the other. Each rank updates its own rows of a sharded weight.
     """
 
-    leaves_copies = True
+    updates_copies = True
 
     def __init__(self, parameters: Parameters, train: TrainConfig, projections: Sequence[Projection]) -> None:
         decayed, exempt = decay_groups(parameters)

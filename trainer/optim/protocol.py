@@ -15,7 +15,7 @@ class Optimizer(Protocol):
     """
 
     @property
-    def leaves_copies(self) -> bool:
+    def updates_copies(self) -> bool:
         """True if ``step`` updates the fused working copies. Otherwise the stepper renews them."""
 
     def step(self, factor: Tensor, skip: Tensor, rate: float) -> None:

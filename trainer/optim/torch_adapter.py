@@ -16,7 +16,7 @@ class TorchOptimizer:
     device. For any other optimiser the host waits for ``skip``, which costs nothing on a CPU.
     """
 
-    leaves_copies = False
+    updates_copies = False
 
     def __init__(self, parameters: Parameters, *optimizers: torch.optim.Optimizer) -> None:
         self.optimizers = optimizers

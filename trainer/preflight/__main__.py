@@ -47,25 +47,27 @@ class Folder:
         """Write this node's report. The volume's time of the file is compared with the node's clock."""
         self.path.mkdir(parents=True, exist_ok=True)
         facts = look(node, self.run_dir, time.time())
-        write_whole(self._word(node), msgspec.json.encode(facts))
+        # Once more, because the look may have taken seconds. The file gets its time now.
+        facts = msgspec.structs.replace(facts, clock=time.time())
+        write_whole(self._node_file(node), msgspec.json.encode(facts))
 
     def read(self, hosts: Sequence[str]) -> dict[str, Node]:
         """Return the reports of the hosts. Wait some time for the missing ones."""
         deadline = time.monotonic() + ARRIVAL_SECONDS
         # The time is bounded, because a node that never comes is what this check must name.
-        while time.monotonic() < deadline and not all(self._word(host).exists() for host in hosts):
+        while time.monotonic() < deadline and not all(self._node_file(host).exists() for host in hosts):
             os.listdir(self.path)  # a network file system then asks its server again
             time.sleep(POLL_SECONDS)
 
-        there = [self._word(host) for host in hosts if self._word(host).exists()]
-        nodes = [msgspec.json.decode(file.read_bytes(), type=Node) for file in there]
+        present = [self._node_file(host) for host in hosts if self._node_file(host).exists()]
+        nodes = [msgspec.json.decode(file.read_bytes(), type=Node) for file in present]
 
         return {node.name: node for node in nodes}
 
     def skews(self, nodes: dict[str, Node]) -> dict[str, float]:
         """Return each node's clock minus the volume's, in seconds."""
         # The volume's server sets this time, so it is a clock that all nodes share.
-        return {name: node.clock - self._word(name).stat().st_mtime for name, node in nodes.items()}
+        return {name: node.clock - self._node_file(name).stat().st_mtime for name, node in nodes.items()}
 
     def measured(self, hosts: Sequence[str]) -> list[Measured]:
         """Return the measurements of the ranks, or the errors of those that failed."""
@@ -74,12 +76,13 @@ class Folder:
             if report.exists():
                 return list(msgspec.json.decode(report.read_bytes(), type=list[Measured]))
         # Without a report some rank has failed, and the ranks' own files hold the errors.
-        return [found for file in sorted(self.path.glob("ranks-*.json.*")) for found in _failed(file)]
+        return [rank for file in sorted(self.path.glob("ranks-*.json.*")) for rank in _failed(file)]
 
     def report(self, node: str) -> Path:
         return self.path / f"ranks-{node}.json"
 
-    def _word(self, node: str) -> Path:
+    def _node_file(self, node: str) -> Path:
+        """Return the file with the report of a node."""
         return self.path / f"node-{node}.json"
 
 

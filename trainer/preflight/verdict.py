@@ -146,7 +146,7 @@ def _slow(measured: Sequence[Measured], expected: Expected) -> list[Problem]:
 
 
 def _links(measured: Sequence[Measured], expected: Expected) -> list[Problem]:
-    """Where all nodes are slow alike it is how the cluster is built, and no node's fault."""
+    """Return the nodes with slow links. If all nodes are equally slow, the cluster is at fault and no node."""
     # One rank speaks for its node, since all ranks of a node measure together.
     firsts = [rank for rank in measured if rank.local_rank == 0]
     found: list[Problem] = []

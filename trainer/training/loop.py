@@ -132,7 +132,7 @@ class Training:
         self.unlogged.append((self.step, first, rate, result))
 
     def after_step(self, last: bool) -> None:
-        """Whatever is due after a step; logging comes first, for a checkpoint says that its steps are logged."""
+        """Log, evaluate and save if it is time. Log first: a checkpoint says that its steps are logged."""
         train = self.train
         step = self.step
         evaluating = bool(self.run.validation) and (
@@ -389,7 +389,7 @@ class Training:
         )
 
     def note_checkpoint(self, report: Report) -> None:
-        """The background thread of rank 0 has published a checkpoint."""
+        """Log a checkpoint that the background thread of rank 0 has published."""
         if self.log:
             self.log.write([report.record()])
         log.info("%s", report)

@@ -23,9 +23,9 @@ CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 
 
 def tell_torch(deterministic: bool) -> None:
-    """From now on torch takes operations that repeat, and raises RuntimeError where it has none; or no longer does.
+    """Make torch use only operations that repeat, or allow all of them again.
 
-    Call it before the first product on a GPU.
+    torch raises RuntimeError for an operation that has no such form. Call it before the first product on a GPU.
     """
     if deterministic:
         os.environ.setdefault(*CUBLAS_WORKSPACE)
@@ -38,10 +38,10 @@ def tell_torch(deterministic: bool) -> None:
 def choose_repeatable_attention(
     train: TrainConfig, device: torch.device, dtype: torch.dtype, head_dim: int
 ) -> Attention:
-    """The attention of a run; its ``unrepeatable`` says whether the run's bits repeat.
+    """Return the attention of a run. Its ``unrepeatable`` says if the bits of the run repeat.
 
-    ``train.deterministic`` auto takes an attention that repeats where that costs less than 1% of a step; on takes one
-    whatever it costs. Raises UserError where there is none.
+    ``train.deterministic`` auto uses an attention that repeats if that costs less than 1% of a step. ``on`` always
+    uses one. Raises UserError if there is none.
     """
     choose = functools.partial(
         choose_attention, device=device, dtype=dtype, head_dim=head_dim, documents=train.document_masking

@@ -143,7 +143,10 @@ class Stepper:
         return result
 
     def micro_step(self, tokens: torch.Tensor, last: bool, timer: StepTimer | None = None) -> torch.Tensor:
-        """Add a micro-batch's gradient; its share of the step's loss. In the ``last`` of a step ranks reduce theirs."""
+        """Add the gradient of a micro-batch, and return its share of the step's loss.
+
+        In the ``last`` micro-step the ranks reduce their gradients.
+        """
         # Before the backward pass, which sends each gradient as soon as it is complete.
         if last and self.reduction:
             self.reduction.begin()
@@ -164,9 +167,9 @@ class Stepper:
         return loss.detach()
 
     def first_run(self, tokens: torch.Tensor, last: bool) -> torch.Tensor | None:
-        """Do a micro-step for comparison alone; the bits that the one that counts must give again.
+        """Run a micro-step without effect, and return the bits that the real one must give again.
 
-        None where that one's gradients will be reduced with others': then it is done twice here.
+        Return None if ranks reduce the gradients of the real one. Then compare two runs without effect here.
         """
         first = self.trial(tokens)
         if last and self.world.size > 1:
@@ -240,7 +243,7 @@ class Stepper:
 
         # The next forward pass multiplies by the working copies, whatever the optimiser knows of them.
         if self.fused:
-            self.fused.end_step(copied=self.optimizer.leaves_copies)
+            self.fused.end_step(copied=self.optimizer.updates_copies)
 
         # After the update, which reads them.
         self.forget_gradients()

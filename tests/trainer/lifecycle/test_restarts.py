@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from jobctl.trainer.lifecycle.rank_notes import Note
-from jobctl.trainer.lifecycle.restarts import error_heals, obstacle, of_their_own
+from jobctl.trainer.lifecycle.restarts import error_heals, first_failures, obstacle
 
 HEALS = Note(step=7, heals=True)
 
@@ -72,4 +72,4 @@ def test_errors_that_new_processes_may_not_meet_are_told_from_others(words: str,
 def test_a_rank_that_torchrun_ended_after_another_one_is_no_reason(
     codes: dict[int, int], own: dict[int, int]
 ) -> None:
-    assert of_their_own(codes) == own
+    assert first_failures(codes) == own

@@ -78,7 +78,7 @@ def test_a_node_that_never_comes_is_waited_for_and_the_others_are_read(
 
 def test_a_clock_is_measured_against_the_volumes(folder: Folder) -> None:
     nodes = folder.read(["one"])
-    word = folder._word("one")
+    word = folder._node_file("one")
     stamp = word.stat().st_mtime
     os.utime(word, (stamp - 100, stamp - 100))
     assert folder.skews(nodes)["one"] == pytest.approx(100, abs=30)

@@ -110,7 +110,7 @@ def test_clipping_leaves_the_direction_and_the_reported_norm() -> None:
     seen: list[tuple[float, float]] = []
 
     class Noting:
-        leaves_copies = False
+        updates_copies = False
 
         def step(self, factor: Tensor, skip: Tensor, rate: float) -> None:
             seen.append((float(factor), rate))
