@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jobctl.jobs.core import tokenizer_files
 from jobctl.jobs.core.errors import UserError
 from jobctl.jobs.spec.tokenizer_folder import describe, ship
 
@@ -71,9 +72,9 @@ def test_a_tokenizer_that_is_gone_or_a_run_that_cannot_be_written_is_said_with_b
 def test_a_file_that_cannot_be_read_is_an_error_in_words(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(path: Path) -> bytes:
+    def refused(path: Path, most: int) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr(tokenizer_files, "read_regular", refused)
     with pytest.raises(UserError, match=f"--tokenizer: {source} cannot be read: .*Permission denied"):
         describe(str(source))
