@@ -144,4 +144,6 @@ def end_with_the_connection() -> None:
         # A thread cannot end the main thread, which may sleep. A signal ends it in any case.
         os.kill(os.getpid(), signal.SIGHUP)
 
+    # A parent such as nohup may have it ignored, and then this process would never end.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     threading.Thread(target=listen, daemon=True).start()

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from jobctl import __version__
 from jobctl.jobs.login.answer import BEGIN, end_mark
 from jobctl.jobs.login.request import Request, encode
@@ -95,12 +97,15 @@ def test_a_command_that_changes_something_ends_though_nobody_hears_it(root: Path
     assert process.wait() == 0
 
 
-def test_a_command_that_only_looks_ends_with_the_connection(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [JOBCTL, ["nohup", *JOBCTL]], ids=["", "nohup"])
+def test_a_command_that_only_looks_ends_with_the_connection(
+    root: Path, tmp_path: Path, command: list[str]
+) -> None:
     run = tmp_path / "runs" / "r"
     run.mkdir(parents=True)
     (run / "metrics").mkdir()
     words = asked("watch", str(run), "--plain")
-    process = subprocess.Popen(JOBCTL, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(words)
