@@ -93,7 +93,7 @@ def test_wrong_usage_is_exit_code_2(podman: Engine, built_image: str) -> None:
 @pytest.mark.parametrize("verb", ["smoke", "preflight"])
 def test_who_cannot_write_the_root_is_told_what_to_do(podman: Engine, built_image: str, verb: str) -> None:
     options = ("--user=4321", "--env=JOBCTL_ROOT=/etc")
-    with pytest.raises(RuntimeError, match=r"exit 2: jobctl: uid 4321 cannot write /etc: mount .* --user$"):
+    with pytest.raises(RuntimeError, match=r"exit 2: jobctl: uid 4321 cannot write /etc; mount .* --user$"):
         run_image(podman, built_image, verb, options=options)
 
 

@@ -149,7 +149,7 @@ def test_sources_that_changed_meanwhile_are_an_error_and_not_a_smaller_data_set(
 def test_a_folder_of_other_options_is_refused(root: Path, folder: Path) -> None:
     run_prep(*arguments(root, folder))
     error = run_prep(*arguments(root, folder), "--min-characters", 50, code=2).stderr
-    assert "another job's" in error
+    assert "belongs to another job" in error
     assert "--output" in error
     run_prep(*arguments(root, folder), "--workers", 1)
 

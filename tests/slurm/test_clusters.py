@@ -141,7 +141,7 @@ def test_a_cluster_that_nobody_knows_is_refused_at_once(two: Submitter) -> None:
 
 def test_a_run_does_not_wait_for_one_of_another_cluster(two: Submitter) -> None:
     two.submit("theta", UNTIL_STOPPED)
-    with pytest.raises(UserError, match="do not wait for each other"):
+    with pytest.raises(UserError, match="a job cannot wait for a job of another cluster"):
         two.submit("iota", "true", after=("theta",), **ANNEX)
 
 

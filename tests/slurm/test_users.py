@@ -43,7 +43,7 @@ def test_neither_can_touch_the_others_run(shared: Submitter) -> None:
     shared.submit("mine", UNTIL_STOPPED)
     shared.wait_for_line("mine", "started 1")
     assert "run 'mine' exists" in as_other(lambda: shared.submit("mine", None))
-    assert "run 'mine' is root's" in as_other(lambda: TARGET.cancel(shared.read("mine")))
+    assert "run 'mine' belongs to root" in as_other(lambda: TARGET.cancel(shared.read("mine")))
     assert as_other(lambda: print(SlurmTarget().statuses([shared.read("mine")]))) == ""
     with pytest.raises(AssertionError, match="PermissionError"):
         as_other(lambda: shutil.rmtree(shared.root / "runs/mine"))
@@ -82,6 +82,6 @@ def test_a_user_who_is_not_root_retries_without_the_bad_node(shared: Submitter) 
 def test_neither_resumes_nor_stops_what_is_the_others(shared: Submitter) -> None:
     shared.submit("mine", "exit 1")
     assert shared.wait("mine", *ENDED).state == "failed"
-    refusal = "run 'mine' is root's"
+    refusal = "run 'mine' belongs to root"
     assert refusal in as_other(lambda: submission.resume(shared.root, "mine"))
     assert refusal in as_other(lambda: runs.request_stop(shared.root / "runs/mine", "cancel"))

@@ -97,7 +97,7 @@ def test_one_run_that_is_too_short_hides_no_other(root: Path) -> None:
     write_run(layout.run_dir(root, "short"), steps=20)
     for runs in (("long", "short"), ("short", "long"), ("long", "gone")):
         shown = call("analyze", *runs, "--skip", "100")
-        assert (shown.exit_code, shown.stdout.count("means leave out")) == (2, 1)
+        assert (shown.exit_code, shown.stdout.count("not in the means")) == (2, 1)
         refused = next(name for name in runs if name != "long")
         assert (f"jobctl: {refused}: nothing is left" in shown.stderr) == (refused == "short")
         assert (f"jobctl: no run '{refused}'" in shown.stderr) == (refused == "gone")

@@ -96,7 +96,7 @@ def test_a_signal_that_nobody_sends_on_purpose_is_named_by_its_number(code: int 
     finding = ending.died_by_signal(facts(code))
     assert (finding is not None) == dies
     if finding:
-        assert f"by signal {int(code or 0) - 128}," in finding.cause
+        assert f"Signal {int(code or 0) - 128} ended a rank," in finding.cause
         assert finding.evidence == f"exit code {code}"
 
 
@@ -190,6 +190,6 @@ def test_a_failure_without_a_known_cause_shows_the_last_line_of_the_launcher() -
     assert silent.evidence == "exit code 1; it wrote no log"
     by_its_log = ending.unexplained_failure(facts(summary=Summary(5, status="failed")))
     assert by_its_log is not None
-    assert by_its_log.evidence == "the log says failed; it wrote no log"
+    assert by_its_log.evidence == "the log reports a failure; it wrote no log"
     assert ending.unexplained_failure(facts(143)) is None
     assert ending.unexplained_failure(facts(0)) is None
