@@ -99,7 +99,7 @@ def test_one_run_that_is_too_short_hides_no_other(root: Path) -> None:
         shown = call("analyze", *runs, "--skip", "100")
         assert (shown.exit_code, shown.stdout.count("not in the means")) == (2, 1)
         refused = next(name for name in runs if name != "long")
-        assert (f"jobctl: {refused}: nothing is left" in shown.stderr) == (refused == "short")
+        assert (f"jobctl: {refused}: no interval remains" in shown.stderr) == (refused == "short")
         assert (f"jobctl: no run '{refused}'" in shown.stderr) == (refused == "gone")
 
     facts = json.loads(call("analyze", "long", "short", "--skip", "100", "--json").stdout)
