@@ -93,7 +93,7 @@ def fuse(
         return stay_plain(model, train, world.device, "as asked")
 
     reason = undeclared(model.config) or obstacle(train, world.device)
-    check_offload(train, reason)
+    require_fused_to_offload(train, reason)
     if not reason:
         return take_fused(model, attention, train, sharding, world)
 
@@ -105,7 +105,7 @@ def fuse(
     return stay_plain(model, train, world.device, reason)
 
 
-def check_offload(train: TrainConfig, reason: str) -> None:
+def require_fused_to_offload(train: TrainConfig, reason: str) -> None:
     """Raise UserError if ``reason`` stops the fused kernels, and the training needs them to offload."""
     if reason and train.activation_checkpointing == "offload":
         raise UserError(

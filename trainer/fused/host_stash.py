@@ -131,6 +131,9 @@ class HostStash:
 
         for part in self._arena.parts(self.blocks.index(block) * self._slot, tensor.nbytes):
             piece = data[begin : begin + part.numel()]
-            target, source = (part, piece) if to_host else (piece, part)
-            target.copy_(source, non_blocking=True)
+            if to_host:
+                part.copy_(piece, non_blocking=True)
+            else:
+                piece.copy_(part, non_blocking=True)
+
             begin += part.numel()
